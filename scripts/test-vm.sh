@@ -1,0 +1,158 @@
+#!/bin/bash
+# Runs the kernel tests inside Debian's cloud kernel under QEMU, which has what
+# the machine at hand may lack (kprobes, fentry). Nothing is installed: the
+# kernel's package is unpacked below the cache directory, and the machine's
+# root is this one's, read-only, through virtiofs.
+#
+#   VM_RUN=regex      only the tests that match
+#   VM_PACKAGES=dirs  only these packages, such as "./capture/probe"
+#   VM_ACCEL=kvm      another accelerator than tcg, which works everywhere
+#   VM_TIMEOUT=420    seconds after which the machine is ended
+#   TCAP_TEST_SCALE   what tests divide their loops by; 10 unless set
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/tcap-vm
+limit=${VM_TIMEOUT:-420}
+started=$SECONDS
+
+say() { echo "test-vm: $*"; }
+die() { echo "test-vm: $*" >&2; exit 1; }
+
+[ "$(uname -m)" = x86_64 ] || die "the test machine is an amd64 one, this is $(uname -m)"
+[ "$(id -u)" = 0 ] || die "sharing the root file system needs root"
+scripts/deps.sh vm
+
+# --- the kernel: the newest one cached, else the archive's ---------------------
+
+kernel=
+fetch_kernel() {
+	local meta=linux-image-cloud-amd64 name
+	mkdir -p "$cache"
+	name=$(apt-cache depends $meta 2>/dev/null | awk '/Depends: linux-image-[0-9]/ { print $2; exit }')
+	if [ -z "$name" ]; then
+		apt-get update >/dev/null 2>&1 </dev/null || die "apt-get update did not succeed"
+		name=$(apt-cache depends $meta | awk '/Depends: linux-image-[0-9]/ { print $2; exit }')
+	fi
+	[ -n "$name" ] || die "apt knows no package $meta"
+	kernel=$cache/${name#linux-image-}
+	[ -e "$kernel/ready" ] && return
+	local tmp
+	tmp=$(mktemp -d "$cache/unpack.XXXXXX")
+	say "downloading $name"
+	(cd "$tmp" && { apt-get download "$name" || { apt-get update && apt-get download "$name"; }; }) \
+		>"$tmp/log" 2>&1 </dev/null || { cat "$tmp/log" >&2; die "no package $name; is the network there?"; }
+	dpkg-deb -x "$tmp"/*.deb "$tmp"
+	mv "$tmp"/boot/vmlinuz-* "$tmp/vmlinuz"
+	rm -rf "$tmp"/*.deb "$tmp/usr" "$tmp/boot" "$tmp/log"
+	busybox depmod -b "$tmp" "${name#linux-image-}"
+	touch "$tmp/ready"
+	rm -rf "$kernel"
+	mv "$tmp" "$kernel"
+}
+fetch_kernel
+release=${kernel##*/}
+
+# --- the tests: every package that asks for a kernel -----------------------------
+
+work=$(mktemp -d "$cache/run.XXXXXX")
+virtiofsd=
+cleanup() {
+	[ -z "$virtiofsd" ] || kill "$virtiofsd" 2>/dev/null || true
+	rm -rf "$work"
+}
+trap cleanup EXIT
+
+packages=${VM_PACKAGES-}
+if [ -z "$packages" ]; then
+	packages=$(grep -rlE '(kerneltest\.|^	)Require\(t' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
+fi
+[ -n "$packages" ] || die "no package uses kerneltest.Require"
+say "building the tests of" $packages
+mkdir "$work/bin"
+: >"$work/binaries"
+for package in $packages; do
+	name=$(tr -c 'a-z0-9\n' - <<<"${package#./}").test
+	CGO_ENABLED=0 go test -c -o "$work/bin/$name" "$package"
+	echo "$(cd "$package" && pwd) $work/bin/$name" >>"$work/binaries"
+done
+
+# --- the initramfs ---------------------------------------------------------------
+
+# virtiofs and its bus first; the rest is what the tests' networks are made of.
+modules="virtio_pci virtiofs veth dummy tcp_diag sch_netem nf_tables"
+tree=$work/initramfs
+mkdir -p "$tree/bin"
+cp "$(command -v busybox)" "$tree/bin/busybox"
+cp testdata/vm/init testdata/vm/run.sh "$tree/"
+chmod +x "$tree/init"
+echo "$modules" >"$tree/modules"
+programs=$root/.build/programs
+[ -d "$programs" ] || programs=
+cat >"$tree/vm.env" <<-END
+	TCAP_VM_BINARIES='$work/binaries'
+	TCAP_VM_PROGRAMS='$programs'
+	TCAP_VM_RUN='${VM_RUN-}'
+	TCAP_VM_TIMEOUT='${limit}s'
+	TCAP_TEST_SCALE='${TCAP_TEST_SCALE:-10}'
+END
+library=lib/modules/$release
+mkdir -p "$tree/$library"
+(
+	cd "$kernel"
+	# Only the modules named and what they depend on.
+	closure() {
+		local line file
+		line=$(grep -E "/${1//_/[-_]}\.ko:" "$library/modules.dep") || die "the kernel has no module $1"
+		for file in ${line//:/ }; do echo "$library/${file#"/$library/"}"; done
+	}
+	for module in $modules; do closure "$module"; done | sort -u | busybox cpio -o -H newc 2>/dev/null
+) | (cd "$tree" && busybox cpio -idm 2>/dev/null)
+busybox depmod -b "$tree" "$release"
+(cd "$tree" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$work/initramfs.gz"
+
+# --- the machine -----------------------------------------------------------------
+
+# A second view of / in a mount namespace of its own: read-only whatever the
+# guest asks for, and something that virtiofsd's sandbox can pivot into.
+mkdir "$work/root"
+unshare --mount --propagation private sh -c '
+	mount --rbind / "$1/root" && mount -o remount,bind,ro "$1/root" &&
+	exec /usr/lib/qemu/virtiofsd --socket-path="$1/fs.sock" -o source="$1/root" -o cache=always -o log_level=warn' \
+	sh "$work" >"$work/virtiofsd.log" 2>&1 </dev/null &
+virtiofsd=$!
+for _ in $(seq 100); do
+	[ -S "$work/fs.sock" ] && break
+	kill -0 $virtiofsd 2>/dev/null || { cat "$work/virtiofsd.log" >&2; die "virtiofsd ended"; }
+	sleep 0.05
+done
+
+say "booting Linux $release after $((SECONDS - started)) s"
+set +e
+timeout --foreground "$limit" qemu-system-x86_64 \
+	-accel "${VM_ACCEL:-tcg}" -cpu max -smp 2 -m 2G \
+	-object memory-backend-memfd,id=mem,size=2G,share=on -numa node,memdev=mem \
+	-chardev socket,id=fs,path="$work/fs.sock" -device vhost-user-fs-pci,chardev=fs,tag=host \
+	-nodefaults -display none -serial stdio -no-reboot \
+	-kernel "$kernel/vmlinuz" -initrd "$work/initramfs.gz" \
+	-append "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off" \
+	</dev/null 2>&1 | tr -d '\r' | tee "$work/console"
+status=${PIPESTATUS[0]}
+set -e
+
+# --- the verdict -----------------------------------------------------------------
+
+count() { grep -cE "^--- $1: " "$work/console" || true; }
+passed=$(count PASS) failed=$(count FAIL) skipped=$(count SKIP)
+code=$(sed -n 's/^TCAP-VM-EXIT: //p' "$work/console" | tail -n 1)
+echo
+say "in Linux $release: $passed passed, $failed failed, $skipped skipped, $((SECONDS - started)) s in all"
+awk '
+	/^=== PACKAGE / { package = $3 }
+	/^--- (PASS|FAIL|SKIP): / { sub(":", "", $2); printf "    %-4s %s %s\n", $2, $3, $4 }
+' "$work/console"
+[ "$status" != 124 ] || die "the machine was ended after $limit s (VM_TIMEOUT)"
+[ -n "$code" ] || die "the machine ended without a verdict (exit status $status)"
+[ "$failed" = 0 ] || die "$failed tests failed"
+[ "$code" = 0 ] || die "a test binary failed without naming a test, see above"
+[ "$((passed + failed))" -gt 0 ] || die "no test ran"

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Runs inside the test machine, as its process 1: every test binary that
+# $TCAP_VM_BINARIES names (one "directory binary" per line), then powers off.
+# The last line, "TCAP-VM-EXIT: N", is what scripts/test-vm.sh believes.
+
+. /run/vm.env
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp TMPDIR=/tmp
+export TCAP_KERNEL_TESTS=1 TCAP_TEST_SCALE TCAP_TEST_PROGRAMS=/tmp/programs
+
+echo "vm: Linux $(uname -r), up after $(cut -d' ' -f1 /proc/uptime) s"
+mkdir -p $TCAP_TEST_PROGRAMS
+[ -z "$TCAP_VM_PROGRAMS" ] || cp "$TCAP_VM_PROGRAMS"/* $TCAP_TEST_PROGRAMS/ 2>/dev/null
+
+code=0
+while read -r dir binary; do
+	cd "$dir" || { code=1; continue; }
+	echo "=== PACKAGE $dir"
+	"$binary" -test.v -test.timeout="$TCAP_VM_TIMEOUT" ${TCAP_VM_RUN:+-test.run "$TCAP_VM_RUN"} </dev/null 2>&1
+	status=$?
+	[ $status = 0 ] || code=1
+	echo
+	echo "=== PACKAGE-EXIT $status"
+done <"$TCAP_VM_BINARIES"
+
+# A kernel that complains has found a bug in what the tests loaded, or of its own.
+if dmesg | grep -E 'WARNING:|BUG:|Oops|soft lockup|rcu.*stall' | grep -v 'retbleed\|Spectre'; then
+	echo "vm: the kernel complained, see above"
+fi
+echo "TCAP-VM-EXIT: $code"
+sync
+# Process 1 of a machine without an init: ask the kernel directly.
+echo o >/proc/sysrq-trigger
+sleep 60
