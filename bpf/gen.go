@@ -1,0 +1,3 @@
+package bpf
+
+//go:generate go tool bpf2go -go-package bpf -target amd64,arm64 -no-global-types -type kind -type shape -type hdr -type stack -type alloc -type realloc -type free -type map -type unmap -type remap -type brk -type fork -type exec -type exit -type comm -type mapping Raw tcap.bpf.c -- -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu -O2 -g -Wall -Werror -fdebug-prefix-map=..=. -ffile-prefix-map=..=.

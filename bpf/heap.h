@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Heap calls. An allocation is an interval: arguments are read at the entry,
+ * the result at the return. Allocators call themselves (realloc jumps to
+ * malloc, musl's calloc calls it): the outermost call wins, told by the stack
+ * pointer, which needs no counter that a longjmp could leave wrong.
+ */
+#pragma once
+
+#if defined(__TARGET_ARCH_x86)
+#define RET_SP 8 /* the return popped its address */
+#else
+#define RET_SP 0
+#endif
+
+/* Stacks whose frames user space has. When full, stacks are sent again: more
+ * bytes, never wrong ones. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 20);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u8);
+} stacks SEC(".maps");
+
+const volatile bool want_stacks = true;
+
+/* hash of the frames; 64 bits make a collision among a million stacks a matter
+ * of 3 in 100 million. */
+static __always_inline __u64 hash_frames(const struct stack *s, __u32 n)
+{
+	__u64 h = n;
+
+	for (int i = 0; i <= MAX_FRAMES; i++) {
+		if (i >= n)
+			break;
+		h ^= s->ip[i];
+		h *= 0x9e3779b97f4a7c15ull;
+		h ^= h >> 32;
+	}
+	return h ? h : 1;
+}
+
+static __always_inline void send_stack(struct stack *s, __u32 n)
+{
+	__u64 size;
+	__u8 one = 1;
+
+	fill(&s->hdr, Stack);
+	s->hdr.aux = n;
+	asm volatile("%0 &= %1" : "+r"(n) : "i"(MAX_FRAMES)); /* a bound that the verifier sees */
+	size = offsetof(struct stack, ip) + (__u64)n * sizeof(__u64);
+	if (bpf_ringbuf_output(&events, s, size, wakeup())) {
+		count_lost(Stack);
+		return;
+	}
+	bpf_map_update_elem(&stacks, &s->hash, &one, BPF_ANY);
+}
+
+/*
+ * The stack at a function's entry, as an id. bpf_get_stack starts at the probed
+ * function and follows frame pointers; since the function has not pushed its
+ * own yet, the next frame it finds is the caller's caller. The caller is the
+ * return address on the stack. (From 6.12 the kernel adds it by itself where the
+ * function starts with push %rbp.)
+ */
+static __always_inline __u64 take_stack(struct pt_regs *ctx, struct thread *t)
+{
+	struct stack *s = &t->stack;
+	__u64 caller = 0;
+	__u32 n = 1;
+	long got;
+
+	if (!want_stacks)
+		return 0;
+#if defined(__TARGET_ARCH_x86)
+	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)PT_REGS_SP(ctx)))
+		return 0;
+#else
+	caller = PT_REGS_RET(ctx);
+#endif
+	got = bpf_get_stack(ctx, s->ip, MAX_FRAMES * sizeof(__u64), BPF_F_USER_STACK);
+	if (got > 0)
+		n = (__u32)got / sizeof(__u64);
+	/* The probed function's own address gives way to the caller, or to nothing
+	 * where the kernel has told the caller already. */
+	s->ip[0] = n > 1 && s->ip[1] == caller ? 0 : caller;
+	s->hash = hash_frames(s, n);
+	if (!bpf_map_lookup_elem(&stacks, &s->hash))
+		send_stack(s, n);
+	return s->hash;
+}
+
+static __always_inline void read_args(struct pt_regs *ctx, struct call *c)
+{
+	switch (c->shape) {
+	case OfSize:
+		c->size = PT_REGS_PARM1(ctx);
+		break;
+	case OfCalloc:
+		c->size = PT_REGS_PARM1(ctx) * PT_REGS_PARM2(ctx); /* an overflow returns NULL */
+		break;
+	case OfAlign:
+		c->size = PT_REGS_PARM2(ctx);
+		break;
+	case OfPosix:
+		c->ptr = PT_REGS_PARM1(ctx);
+		c->size = PT_REGS_PARM3(ctx);
+		break;
+	case OfRealloc:
+		c->ptr = PT_REGS_PARM1(ctx);
+		c->size = PT_REGS_PARM2(ctx);
+		c->entry = bpf_ktime_get_ns();
+		break;
+	case OfReallocarray:
+		c->ptr = PT_REGS_PARM1(ctx);
+		c->size = PT_REGS_PARM2(ctx) * PT_REGS_PARM3(ctx);
+		c->entry = bpf_ktime_get_ns();
+		break;
+	}
+}
+
+SEC("uprobe")
+int heap_enter(struct pt_regs *ctx)
+{
+	__u64 cookie = bpf_get_attach_cookie(ctx);
+	__u64 sp = PT_REGS_SP(ctx);
+	struct thread *t = this_thread();
+
+	if (!t) {
+		count_lost(Alloc);
+		return 0;
+	}
+	if (t->call.sp && sp <= t->call.sp && call_runs(&t->call))
+		return 0; /* the outer call tells it all */
+	t->call.fn = (__u8)cookie;
+	t->call.shape = cookie >> 8;
+	read_args(ctx, &t->call);
+	t->call.stack = take_stack(ctx, t);
+	t->call.sp = sp;
+	return 0;
+}
+
+static __always_inline void emit_alloc(const struct call *c, __u64 addr)
+{
+	struct alloc *e = RESERVE(alloc, Alloc);
+
+	if (!e)
+		return;
+	e->hdr.fn = c->fn;
+	e->addr = addr;
+	e->size = c->size;
+	e->stack = c->stack;
+	SUBMIT(e);
+}
+
+static __always_inline void emit_realloc(const struct call *c, __u64 addr)
+{
+	struct realloc *e = RESERVE(realloc, Realloc);
+
+	if (!e)
+		return;
+	e->hdr.fn = c->fn;
+	e->old = c->ptr;
+	e->addr = addr;
+	e->size = c->size;
+	e->stack = c->stack;
+	e->entry = c->entry;
+	SUBMIT(e);
+}
+
+static __always_inline void emit_free(__u8 fn, __u64 addr)
+{
+	struct free *e = RESERVE(free, Free);
+
+	if (!e)
+		return;
+	e->hdr.fn = fn;
+	e->addr = addr;
+	SUBMIT(e);
+}
+
+SEC("uretprobe")
+int heap_return(struct pt_regs *ctx)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct thread *t = bpf_map_lookup_elem(&threads, &tid);
+	__u64 ret = PT_REGS_RC(ctx);
+	struct call *c;
+
+	if (!t)
+		return 0;
+	c = &t->call;
+	if (!c->sp || PT_REGS_SP(ctx) != c->sp + RET_SP)
+		return 0; /* an inner call's return */
+	c->sp = 0;
+	if (c->shape == OfPosix) {
+		if ((__u32)ret || bpf_probe_read_user(&ret, sizeof(ret), (void *)c->ptr))
+			return 0;
+	}
+	if (c->shape == OfRealloc || c->shape == OfReallocarray) {
+		if (c->ptr) {
+			if (ret)
+				emit_realloc(c, ret);
+			else if (!c->size) /* realloc(p, 0) freed p; otherwise it failed and p lives */
+				emit_free(c->fn, c->ptr);
+			return 0;
+		}
+	}
+	if (ret)
+		emit_alloc(c, ret);
+	return 0;
+}
+
+SEC("uprobe")
+int heap_free(struct pt_regs *ctx)
+{
+	__u64 addr = PT_REGS_PARM1(ctx);
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct thread *t;
+
+	if (!addr)
+		return 0;
+	t = bpf_map_lookup_elem(&threads, &tid);
+	if (t && t->call.sp && PT_REGS_SP(ctx) <= t->call.sp && call_runs(&t->call))
+		return 0;
+	emit_free((__u8)bpf_get_attach_cookie(ctx), addr);
+	return 0;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The life of the targets. A target's children become targets here, in the
+ * parent's context and before the child first runs, so that nothing of a child
+ * is missed.
+ */
+#pragma once
+
+const volatile bool match_comms = false;
+
+static __always_inline void add_target(__u32 pid)
+{
+	__u8 one = 1;
+
+	if (bpf_map_update_elem(&targets, &pid, &one, BPF_ANY))
+		count_lost(Fork);
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child)
+{
+	__u32 pid = parent->tgid, child_pid = child->tgid;
+	struct fork *e;
+
+	if (!is_target(pid))
+		return 0;
+	if (child_pid != pid)
+		add_target(child_pid);
+	e = RESERVE(fork, Fork);
+	if (!e)
+		return 0;
+	e->hdr.aux = (parent->mm == child->mm ? 1 : 0) | (child_pid == pid ? 2 : 0);
+	e->child_pid = child_pid;
+	e->child_tid = child->pid;
+	bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), child->comm);
+	SUBMIT(e);
+	return 0;
+}
+
+/* Whether a process of this name is wanted that is no target yet. */
+static __always_inline bool wanted(struct task_struct *task)
+{
+	char name[COMM_LEN] = {};
+
+	if (!match_comms)
+		return false;
+	bpf_probe_read_kernel_str(name, sizeof(name), task->comm);
+	return bpf_map_lookup_elem(&comms, name) != NULL;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	__u32 pid = task->tgid;
+	struct exec *e;
+
+	if (!is_target(pid)) {
+		if (!wanted(task))
+			return 0;
+		add_target(pid);
+	}
+	e = RESERVE(exec, Exec);
+	if (!e)
+		return 0;
+	e->hdr.aux = task->cred->euid.val;
+	bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), task->comm);
+	if (bpf_probe_read_kernel_str(e->path, sizeof(e->path), bprm->filename) < 0)
+		e->path[0] = 0;
+	SUBMIT(e);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exit, struct task_struct *task)
+{
+	__u32 pid = task->tgid, tid = task->pid;
+	int gone = task->signal->live.counter == 0;
+	struct exit *e;
+
+	if (!is_target(pid))
+		return 0;
+	bpf_map_delete_elem(&threads, &tid);
+	if (gone)
+		bpf_map_delete_elem(&targets, &pid);
+	e = RESERVE(exit, Exit);
+	if (!e)
+		return 0;
+	e->hdr.aux = gone;
+	e->code = task->signal->group_exit_code ?: task->exit_code;
+	e->pad = 0;
+	SUBMIT(e);
+	return 0;
+}
+
+SEC("tp_btf/task_rename")
+int BPF_PROG(task_renamed, struct task_struct *task, const char *comm)
+{
+	struct comm *e;
+
+	if (!is_target(task->tgid) || !(e = RESERVE(comm, Comm)))
+		return 0;
+	e->hdr.pid = task->tgid;
+	e->hdr.tid = task->pid; /* a thread can rename another through /proc */
+	if (bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), comm) < 0)
+		e->comm[0] = 0;
+	SUBMIT(e);
+	return 0;
+}

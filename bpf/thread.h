@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What is remembered of a thread between two hooks: the allocator call it is
+ * in, the arguments of a system call, room for its stack.
+ *
+ * The room is the thread's own rather than the CPU's because programs on
+ * uprobes can be preempted by another thread's.
+ */
+#pragma once
+
+struct call {
+	__u64 sp; /* at the entry; 0: in no call */
+	__u64 ptr;
+	__u64 size;
+	__u64 entry;
+	__u64 stack;
+	__u8 fn;
+	__u8 shape;
+};
+
+struct thread {
+	struct call call;
+	__u64 arg[6]; /* of the system call that the thread is in */
+	struct stack stack;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 17);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct thread);
+} threads SEC(".maps");
+
+/* A zero to start from; too large for the stack of a program. */
+static const struct thread no_thread;
+
+static __always_inline struct thread *this_thread(void)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct thread *t = bpf_map_lookup_elem(&threads, &tid);
+
+	if (t)
+		return t;
+	bpf_map_update_elem(&threads, &tid, &no_thread, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&threads, &tid);
+}
+
+/*
+ * Whether the thread's call is still running. It is not if the program left it
+ * by longjmp. On x86 the kernel replaced the call's return address on the
+ * stack by the address of its uretprobe trampoline, which is the start of a page
+ * (get_trampoline_vaddr in kernel/events/uprobes.c); once the frame is gone,
+ * something else is there. Where the return address lives in a register,
+ * nothing can be read, and the call is believed.
+ */
+static __always_inline bool call_runs(const struct call *c)
+{
+#if defined(__TARGET_ARCH_x86)
+	__u64 slot = 0;
+
+	if (bpf_probe_read_user(&slot, sizeof(slot), (void *)c->sp))
+		return false;
+	return slot && !(slot & 0xfff);
+#else
+	return true;
+#endif
+}
+
+static __always_inline bool in_allocator(const struct thread *t)
+{
+	return t->call.sp && call_runs(&t->call);
+}
