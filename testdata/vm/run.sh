@@ -6,6 +6,7 @@
 . /run/vm.env
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp TMPDIR=/tmp
 export TCAP_KERNEL_TESTS=1 TCAP_TEST_SCALE TCAP_TEST_PROGRAMS=/tmp/programs
+export TCAP_TEST_HOOKS="tp_btf fentry fexit iter tracepoint kprobe kretprobe uprobe"
 
 echo "vm: Linux $(uname -r), up after $(cut -d' ' -f1 /proc/uptime) s"
 mkdir -p $TCAP_TEST_PROGRAMS
