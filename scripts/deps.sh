@@ -17,10 +17,11 @@ packages() {
 	# supported; iproute2 makes the network namespaces of the TCP tests.
 	test)     echo binutils gcc g++ libc6-dev libc6-dbg musl-tools libjemalloc-dev \
 	               libgoogle-perftools-dev libmimalloc-dev iproute2 procps valgrind ;;
+	demo)     echo gcc libc6-dev ;;
 	bench)    echo gcc libc6-dev bpftrace heaptrack perl redis-server nginx-light apache2-utils ;;
 	# qemu-system-common brings virtiofsd on Debian 12.
 	vm)       echo busybox-static gcc libc6-dev qemu-system-x86 qemu-system-common ;;
-	*)        echo "deps.sh: unknown purpose '$1'; known: build generate test bench vm" >&2; exit 2 ;;
+	*)        echo "deps.sh: unknown purpose '$1'; known: build generate test demo bench vm" >&2; exit 2 ;;
 	esac
 }
 
@@ -29,7 +30,7 @@ if [ "${1-}" = --list ]; then
 	list=1
 	shift
 fi
-[ $# -gt 0 ] || { echo "usage: scripts/deps.sh [--list] build|generate|test|bench|vm..." >&2; exit 2; }
+[ $# -gt 0 ] || { echo "usage: scripts/deps.sh [--list] build|generate|test|demo|bench|vm..." >&2; exit 2; }
 
 wanted=()
 for purpose in "$@"; do
