@@ -1,0 +1,62 @@
+package format
+
+// A Batch is one decoded block of events. It is read-only, and valid until the
+// iteration that gave it goes on.
+type Batch struct {
+	Info BlockInfo
+	Kind []Kind   // of each event, in file order
+	Row  []uint32 // of each event: its row in the columns of its kind
+	Time []int64  // of each event, CLOCK_MONOTONIC ns
+	Task []TaskID // of each event
+	Cols [256][]Column
+
+	births     []uint32 // events that gave birth to a heap block
+	birthAddrs []uint64 // where
+	displaced  []uint64 // births, by their number, at an address that was live
+	freed      []uint32 // by event: event of the birth + 1, 0 when that was in another block
+	fate       []uint8  // by event: fateDisplaced, fateConsumed
+	rowCount   [256]uint32
+	birthKind  [256]int8 // by kind: field of TypeBlock + 1
+	freedKind  [256]int8 // by kind: field of TypeFreed + 1
+	escapes    [256][]uint64
+	arena      []uint64
+	bufs       buffers
+}
+
+const (
+	fateDisplaced = 1 << iota
+	fateConsumed
+)
+
+// Len returns the number of events.
+func (b *Batch) Len() int { return len(b.Kind) }
+
+// Event fills e with event i.
+func (b *Batch) Event(i int, e *Event) {
+	k := b.Kind[i]
+	e.Kind, e.Task, e.Time, e.Seq = k, b.Task[i], b.Time[i], b.Info.EventsBefore+uint64(i)
+	row, cols := b.Row[i], b.Cols[k]
+	e.V = [MaxFields]uint64{}
+	for f := range cols {
+		if f < MaxFields && cols[f] != nil {
+			e.V[f] = cols[f][row]
+		}
+	}
+}
+
+// Freed returns the event of this batch that gave birth to the heap block that
+// dies with event i. ok is false when the block was born elsewhere, or event i
+// ends no block.
+func (b *Batch) Freed(i int) (birth int, ok bool) {
+	v := b.freed[i]
+	return int(v) - 1, v != 0
+}
+
+// Displaced reports whether the heap block that event i gave birth to took an
+// address at which another block was live: the free of that one was lost, or
+// is told later because its event was written late.
+func (b *Batch) Displaced(i int) bool { return b.fate[i]&fateDisplaced != 0 }
+
+// Consumed reports whether the heap block that event i gave birth to dies
+// within this batch.
+func (b *Batch) Consumed(i int) bool { return b.fate[i]&fateConsumed != 0 }

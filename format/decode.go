@@ -1,0 +1,178 @@
+package format
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// decode fills b from the payload of its block.
+func (b *Batch) decode(payload []byte) error {
+	n := b.Info.Events
+	b.reset(n)
+	c := cursor{b: payload}
+	for len(c.b) > 0 {
+		kind, field, typ, enc := c.byte(), c.byte(), FieldType(c.byte()), c.byte()
+		rows := c.count(n)
+		body := c.bytes(c.count(maxRawLen))
+		if c.err != nil {
+			return fmt.Errorf("column header: %w", c.err)
+		}
+		var err error
+		if kind == fieldCommon {
+			err = b.common(field, enc, rows, body)
+		} else {
+			err = b.column(kind, field, typ, enc, rows, body)
+		}
+		if err != nil && !errors.Is(err, errUnknown) {
+			return fmt.Errorf("column %d of kind %d: %w", field, kind, err)
+		}
+	}
+	if len(b.Kind) != n || len(b.Time) != n || len(b.Task) != n {
+		return fmt.Errorf("%w: a common column is missing", ErrMalformed)
+	}
+	return b.resolve()
+}
+
+func (b *Batch) reset(n int) {
+	for k := range b.Cols {
+		b.Cols[k] = b.Cols[k][:0]
+		b.escapes[k] = nil
+	}
+	b.rowCount, b.birthKind, b.freedKind = [256]uint32{}, [256]int8{}, [256]int8{}
+	b.Kind, b.Row, b.Time, b.Task = b.Kind[:0], b.Row[:0], b.Time[:0], b.Task[:0]
+	b.births, b.displaced = b.births[:0], nil
+	b.arena = b.arena[:0]
+	b.freed = slices.Grow(b.freed[:0], n)[:n]
+	b.fate = slices.Grow(b.fate[:0], n)[:n]
+	clear(b.freed)
+	clear(b.fate)
+}
+
+// alloc returns n values that live as long as the decoded block.
+func (b *Batch) alloc(n int) []uint64 {
+	if cap(b.arena)-len(b.arena) < n {
+		b.arena = make([]uint64, 0, max(n, 4*b.Info.Events))
+	}
+	at := len(b.arena)
+	b.arena = b.arena[:at+n]
+	return b.arena[at : at+n : at+n]
+}
+
+func (b *Batch) common(field, enc byte, rows int, body []byte) error {
+	if field > fieldDisplaced {
+		return nil
+	}
+	if rows != b.Info.Events && field != fieldDisplaced {
+		return fmt.Errorf("%w: %d rows for %d events", ErrMalformed, rows, b.Info.Events)
+	}
+	vals := b.alloc(rows)
+	if err := decodeColumn(vals, enc, body); err != nil {
+		return err
+	}
+	switch field {
+	case fieldKind:
+		b.Kind, b.Row = b.Kind[:0], b.Row[:0]
+		for _, v := range vals {
+			if v > 255 {
+				return fmt.Errorf("%w: kind %d", ErrMalformed, v)
+			}
+			b.Kind = append(b.Kind, Kind(v))
+			b.Row = append(b.Row, b.rowCount[v])
+			b.rowCount[v]++
+		}
+	case fieldTime:
+		b.Time = b.Time[:0]
+		for _, v := range vals {
+			b.Time = append(b.Time, int64(v))
+		}
+	case fieldTask:
+		b.Task = b.Task[:0]
+		for _, v := range vals {
+			b.Task = append(b.Task, TaskID(v))
+		}
+	case fieldDisplaced:
+		b.displaced = vals
+	}
+	return nil
+}
+
+// displacedBirths marks the births that took an address that was live.
+func (b *Batch) displacedBirths(vals []uint64) error {
+	for _, v := range vals {
+		if v >= uint64(len(b.births)) {
+			return fmt.Errorf("%w: displaced birth %d of %d", ErrMalformed, v, len(b.births))
+		}
+		b.fate[b.births[v]] |= fateDisplaced
+	}
+	return nil
+}
+
+func (b *Batch) column(kind, field byte, typ FieldType, enc byte, rows int, body []byte) error {
+	if len(b.Kind) != b.Info.Events {
+		return fmt.Errorf("%w: before the column of kinds", ErrMalformed)
+	}
+	if field >= fieldEscape {
+		if b.escapes[kind] != nil || rows > int(b.rowCount[kind]) {
+			return fmt.Errorf("%w: addresses twice or too many", ErrMalformed)
+		}
+		b.escapes[kind] = b.alloc(rows)
+		return decodeColumn(b.escapes[kind], enc, body)
+	}
+	if rows != int(b.rowCount[kind]) {
+		return fmt.Errorf("%w: %d rows for %d events", ErrMalformed, rows, b.rowCount[kind])
+	}
+	if field >= MaxFields {
+		return nil
+	}
+	for len(b.Cols[kind]) <= int(field) {
+		b.Cols[kind] = append(b.Cols[kind], nil)
+	}
+	if b.Cols[kind][field] != nil {
+		return fmt.Errorf("%w: twice", ErrMalformed)
+	}
+	vals := b.alloc(rows)
+	if err := decodeColumn(vals, enc, body); err != nil {
+		return err
+	}
+	b.Cols[kind][field] = vals
+	switch typ {
+	case TypeBlock:
+		b.birthKind[kind] = int8(field) + 1
+	case TypeFreed:
+		b.freedKind[kind] = int8(field) + 1
+	}
+	return nil
+}
+
+// resolve turns the references of deaths into the addresses they stand for.
+func (b *Batch) resolve() error {
+	var next [256]int // of the escapes of each kind
+	births, addrs := b.births[:0], b.birthAddrs[:0]
+	for i, k := range b.Kind {
+		if f := b.freedKind[k]; f != 0 {
+			v := &b.Cols[k][f-1][b.Row[i]]
+			switch back := *v; {
+			case back == 0:
+				if next[k] == len(b.escapes[k]) {
+					return fmt.Errorf("%w: event %d lacks its address", ErrMalformed, i)
+				}
+				*v = b.escapes[k][next[k]]
+				next[k]++
+			case back > uint64(len(births)):
+				return fmt.Errorf("%w: event %d ends a birth before the block", ErrMalformed, i)
+			default:
+				at := uint64(len(births)) - back
+				*v = addrs[at]
+				b.freed[i] = births[at] + 1
+				b.fate[births[at]] |= fateConsumed
+			}
+		}
+		if f := b.birthKind[k]; f != 0 {
+			births = append(births, uint32(i))
+			addrs = append(addrs, b.Cols[k][f-1][b.Row[i]])
+		}
+	}
+	b.births, b.birthAddrs = births, addrs
+	return b.displacedBirths(b.displaced)
+}

@@ -1,0 +1,302 @@
+package format
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+)
+
+// An Option tunes a Reader.
+type Option func(*Reader)
+
+// WithMaxMemory bounds the memory that a Reader takes for tables and decoded
+// blocks, in bytes; the default is 1 GiB.
+func WithMaxMemory(bytes int64) Option { return func(r *Reader) { r.maxMemory = bytes } }
+
+// WithWorkers sets how many blocks are decoded at once; the default is the
+// number of CPUs.
+func WithWorkers(n int) Option { return func(r *Reader) { r.workers = max(n, 1) } }
+
+// A Reader reads a capture. Its methods may be called concurrently.
+type Reader struct {
+	src     io.ReaderAt
+	size    int64
+	closer  io.Closer
+	payload *payloads
+
+	maxMemory int64
+	workers   int
+
+	header  Header
+	trailer *Trailer
+	kinds   []KindInfo
+	blocks  []BlockInfo
+	tables  tables
+
+	structural []Damage // between blocks
+
+	batches sync.Pool
+
+	mu     sync.Mutex // guards damage
+	damage []Damage
+}
+
+// Open opens the capture in a file. It reads the index and the tables; when
+// the index is missing or damaged it walks the blocks instead.
+//
+// The error is [ErrNotCapture], [ErrVersion] or that of the operating system;
+// damage is not an error but told by [Reader.Damage].
+func Open(path string, opts ...Option) (*Reader, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open capture: %w", err)
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("not a regular file; a capture is read by seeking, save it to a file first")
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open capture %s: %w", path, err)
+	}
+	r, err := NewReader(f, st.Size(), opts...)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open capture %s: %w", path, err)
+	}
+	r.closer = f
+	return r, nil
+}
+
+// NewReader opens a capture of size bytes.
+func NewReader(src io.ReaderAt, size int64, opts ...Option) (*Reader, error) {
+	r := &Reader{src: src, size: size, maxMemory: 1 << 30, workers: runtime.GOMAXPROCS(0), kinds: Kinds}
+	for _, o := range opts {
+		o(r)
+	}
+	r.tables.budget = r.maxMemory / 2
+	var err error
+	if r.payload, err = newPayloads(src, r.workers); err != nil {
+		return nil, err
+	}
+	r.batches.New = func() any { return new(Batch) }
+	if err := r.open(); err != nil {
+		r.payload.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Close ends the Reader. It must not be called while an iteration runs.
+func (r *Reader) Close() error {
+	r.payload.close()
+	if r.closer == nil {
+		return nil
+	}
+	return r.closer.Close()
+}
+
+func (r *Reader) open() error {
+	if ok, err := r.openIndexed(); err != nil {
+		return err
+	} else if !ok {
+		s := scan{r: r.src, size: r.size}
+		if err := s.run(); err != nil {
+			return err
+		}
+		r.blocks, r.structural = s.blocks, s.damage
+		r.damage = slices.Clone(s.damage)
+	}
+	var bufs buffers
+	haveHeader, haveSchema := false, false
+	for i := range r.blocks {
+		b := &r.blocks[i]
+		var load func([]byte) error
+		switch {
+		case b.Type == BlockHeader && !haveHeader:
+			load = func(p []byte) error {
+				err := json.Unmarshal(p, &r.header)
+				haveHeader = err == nil
+				return err
+			}
+		case b.Type == BlockSchema && !haveSchema:
+			load = func(p []byte) (err error) {
+				r.kinds, err = decodeSchema(p)
+				haveSchema = err == nil
+				return err
+			}
+		case b.Type == BlockTables:
+			load = r.tables.load
+		case b.Type == BlockEnd:
+			load = func(p []byte) error {
+				var t Trailer
+				err := json.Unmarshal(p, &t)
+				if err == nil {
+					r.trailer = &t
+				}
+				return err
+			}
+		default:
+			continue
+		}
+		p, err := r.payload.read(b, &bufs)
+		if err == nil {
+			err = load(p)
+		}
+		if err != nil {
+			r.damaged(b, err)
+		}
+	}
+	r.boundDamage()
+	return nil
+}
+
+// openIndexed reads the blocks from the index, when the end of the file leads
+// to an intact one.
+func (r *Reader) openIndexed() (bool, error) {
+	return false, nil
+}
+
+// damaged notes that b cannot be read and returns the error that says so.
+func (r *Reader) damaged(b *BlockInfo, cause error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.IndexFunc(r.damage, func(d Damage) bool { return d.Offset == b.Offset }); i < 0 {
+		d := Damage{Offset: b.Offset, Length: b.End() - b.Offset, Block: b.Type, Err: cause, Events: int64(b.Events)}
+		if b.Events > 0 {
+			d.From, d.To = b.FirstTime, b.LastTime
+		}
+		r.damage = append(r.damage, d)
+		slices.SortFunc(r.damage, func(a, b Damage) int { return int(a.Offset - b.Offset) })
+	}
+	return &CorruptError{Offset: b.Offset, Block: b.Type, Err: cause}
+}
+
+// boundDamage says how many events each damaged range held and when they
+// happened, from the blocks around it.
+func (r *Reader) boundDamage() {
+	for i := range r.damage {
+		d := &r.damage[i]
+		if d.Events != 0 || d.From != 0 {
+			continue
+		}
+		var before uint64
+		d.Events = -1
+		for j := range r.blocks {
+			b := &r.blocks[j]
+			if b.Offset < d.Offset {
+				before = b.EventsBefore + uint64(b.Events)
+				if b.Events > 0 {
+					d.From = max(d.From, b.LastTime)
+				}
+				continue
+			}
+			if d.Events < 0 {
+				d.Events = int64(b.EventsBefore - before)
+			}
+			if b.Events > 0 {
+				d.To = b.FirstTime
+				break
+			}
+		}
+	}
+}
+
+// Header returns what the recorder said of the recording. It is zero when
+// that part of the file is damaged.
+func (r *Reader) Header() Header { return r.header }
+
+// Trailer returns how the recording ended; false when the file has no clean
+// end, because the recorder was killed or the file was cut.
+func (r *Reader) Trailer() (Trailer, bool) {
+	if r.trailer == nil {
+		return Trailer{}, false
+	}
+	return *r.trailer, true
+}
+
+// Blocks returns the blocks that were found, in file order.
+func (r *Reader) Blocks() []BlockInfo { return r.blocks }
+
+// Damage returns what could not be read so far, by offset: after Open, what
+// was wrong with the structure and the tables; after an iteration, also the
+// blocks of events that it could not decode.
+func (r *Reader) Damage() []Damage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.damage)
+}
+
+// Kinds returns the table of kinds of this file, by kind. It has the kinds of
+// this package and those newer ones that the file describes.
+func (r *Reader) Kinds() []KindInfo { return r.kinds }
+
+// KindInfo returns what is known of a kind.
+func (r *Reader) KindInfo(k Kind) KindInfo {
+	if int(k) < len(r.kinds) {
+		return r.kinds[k]
+	}
+	return unknownKind(k)
+}
+
+// String returns a row of the string table, "" when there is none.
+func (r *Reader) String(id StringID) string {
+	s, _ := r.tables.strings.get(uint32(id))
+	return s
+}
+
+// Module returns a row of the module table, zero when there is none.
+func (r *Reader) Module(id ModuleID) Module {
+	m, _ := r.tables.modules.get(uint32(id))
+	return Module{Path: r.String(m.path), BuildID: r.String(m.buildID)}
+}
+
+// Frame returns a row of the frame table, zero when there is none.
+func (r *Reader) Frame(id FrameID) Frame {
+	f, _ := r.tables.frames.get(uint32(id))
+	return Frame{
+		Module: f.module, Offset: f.offset, Function: r.String(f.function),
+		File: r.String(f.file), Line: f.line, Inlined: f.inlined,
+	}
+}
+
+// StackNode returns a row of the stack table, zero when there is none.
+func (r *Reader) StackNode(id StackID) StackNode {
+	n, _ := r.tables.stacks.get(uint32(id))
+	return n
+}
+
+// Task returns a row of the task table, zero when there is none.
+func (r *Reader) Task(id TaskID) Task {
+	t, _ := r.tables.tasks.get(uint32(id))
+	return Task{Pid: t.pid, Tid: t.tid, Space: t.space, Uid: t.uid, Comm: r.String(t.comm), Start: t.start}
+}
+
+// maxStack bounds the frames of a stack.
+const maxStack = 4096
+
+// Stack appends the frames of a stack to buf, innermost first, and returns it.
+// A parent is always an earlier row than its child; a chain that breaks this
+// rule, or is longer than 4096 frames, ends there.
+func (r *Reader) Stack(id StackID, buf []Frame) []Frame {
+	for range maxStack {
+		if id == 0 {
+			break
+		}
+		n, ok := r.tables.stacks.get(uint32(id))
+		if !ok {
+			break
+		}
+		buf = append(buf, r.Frame(n.Frame))
+		if n.Parent >= id {
+			break
+		}
+		id = n.Parent
+	}
+	return buf
+}

@@ -1,0 +1,138 @@
+package format
+
+import (
+	"fmt"
+	"hash/crc32"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"encoding/json"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// A sink turns builders into blocks of the file. It is the goroutine of a
+// Writer, and after that ended, the Writer itself.
+type sink struct {
+	w      io.Writer
+	jobs   chan *builder
+	free   chan<- *builder
+	done   chan struct{}
+	sticky *atomic.Pointer[error]
+
+	zstd   *zstd.Encoder
+	cols   columnEncoder
+	raw    []byte
+	out    []byte
+	header []byte // JSON, for the copy at the end
+
+	written atomic.Int64
+	mu      sync.Mutex // guards what Stats reads
+	index   []BlockInfo
+	byKind  [256]uint64
+	events  uint64
+}
+
+func newSink(w io.Writer, h Header, level zstd.EncoderLevel, free chan<- *builder, sticky *atomic.Pointer[error]) (*sink, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return nil, fmt.Errorf("begin capture: %w", err)
+	}
+	s := &sink{w: w, jobs: make(chan *builder), free: free, done: make(chan struct{}), sticky: sticky, zstd: enc}
+	if s.header, err = json.Marshal(h); err != nil {
+		return nil, fmt.Errorf("encode header: %w", err)
+	}
+	if len(s.header) > maxJSON {
+		return nil, fmt.Errorf("encode header: %w: %d bytes", ErrLimit, len(s.header))
+	}
+	schema, err := encodeSchema(Kinds)
+	if err != nil {
+		return nil, fmt.Errorf("encode schema: %w", err)
+	}
+	s.block(BlockInfo{Type: BlockHeader}, s.header)
+	s.block(BlockInfo{Type: BlockSchema, Codec: codecZstd}, schema)
+	if p := sticky.Load(); p != nil {
+		return nil, *p
+	}
+	return s, nil
+}
+
+// run writes blocks until the Writer closes jobs.
+func (s *sink) run() {
+	defer close(s.done)
+	for b := range s.jobs {
+		s.write(b)
+		if b.flush != nil {
+			close(b.flush)
+		}
+		s.free <- b
+	}
+}
+
+func (s *sink) write(b *builder) {
+	if len(b.tables) > 0 {
+		s.block(BlockInfo{Type: BlockTables, Codec: codecZstd}, b.tables)
+	}
+	if len(b.kinds) == 0 {
+		return
+	}
+	info := BlockInfo{Type: BlockEvents, Codec: codecZstd}
+	b.describe(&info)
+	var sizes [256]int
+	s.raw = b.encode(s.raw[:0], &s.cols, &sizes)
+	s.block(info, s.raw)
+}
+
+// block writes one block. After an error it does nothing.
+func (s *sink) block(info BlockInfo, payload []byte) {
+	if s.sticky.Load() != nil {
+		return
+	}
+	info.Major, info.Minor = Major, Minor
+	info.Offset, info.Seq = s.written.Load(), uint32(len(s.index))
+	info.RawLen = len(payload)
+	if info.Type != BlockEvents {
+		info.EventsBefore = s.events
+	}
+	s.out = append(s.out[:0], make([]byte, headerSize)...)
+	if info.Codec == codecZstd {
+		s.out = s.zstd.EncodeAll(payload, s.out)
+	} else {
+		s.out = append(s.out, payload...)
+	}
+	info.StoredLen = len(s.out) - headerSize
+	info.crc = crc32.Checksum(s.out[headerSize:], castagnoli)
+	info.appendHeader(s.out[:0])
+	n, err := s.w.Write(s.out)
+	if err == nil && n < len(s.out) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		err = fmt.Errorf("write %v block at offset %d: %w", info.Type, info.Offset, err)
+		s.sticky.Store(&err)
+		return
+	}
+	s.written.Add(int64(n))
+	s.mu.Lock()
+	s.index = append(s.index, info)
+	s.mu.Unlock()
+	s.events += uint64(info.Events)
+}
+
+// end writes what makes the end of the file a clean one.
+func (s *sink) end(rows *[tableCount]tableRows, trailer []byte) {
+	s.block(BlockInfo{Type: BlockHeader}, s.header)
+	s.raw = s.raw[:0]
+	for table := range rows {
+		if t := &rows[table]; t.next > 1 {
+			s.raw = appendSection(s.raw, table, 1, t.next-1, t.all)
+		}
+	}
+	if len(s.raw) > 0 {
+		s.block(BlockInfo{Type: BlockTables, Codec: codecZstd}, s.raw)
+	}
+	s.block(BlockInfo{Type: BlockIndex, Codec: codecZstd}, encodeIndex(nil, s.index))
+	s.block(BlockInfo{Type: BlockEnd}, trailer)
+	_ = s.zstd.Close()
+}

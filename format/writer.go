@@ -1,0 +1,205 @@
+package format
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// WriterOptions tune a Writer; the zero value is what is recommended.
+type WriterOptions struct {
+	Level       zstd.EncoderLevel // default zstd.SpeedDefault
+	BlockEvents int               // events in a block, at most 262144; default DefaultBlockEvents
+}
+
+// DefaultBlockEvents is how many events a block holds unless told otherwise.
+const DefaultBlockEvents = 1 << 16
+
+// A Writer writes a capture. Its methods must not be called concurrently.
+//
+// Append gathers events; each full block is encoded, compressed and handed to
+// the io.Writer by a goroutine that the Writer owns and that Close ends. A
+// write error therefore surfaces at a later call; it is sticky.
+type Writer struct {
+	sink   *sink
+	sticky atomic.Pointer[error]
+	closed bool
+
+	max    int // events in a block
+	cur    *builder
+	free   chan *builder
+	blocks uint32 // events blocks begun
+	events uint64 // in blocks that were handed over
+	byKind [256]uint64
+
+	strings map[string]StringID
+	modules map[Module]ModuleID
+	frames  map[Frame]FrameID
+	stacks  map[StackNode]StackID
+	tasks   map[Task]TaskID
+	rows    [tableCount]tableRows
+	row     []byte
+
+	spaces []uint32 // address space by task
+	live   spaceTables
+}
+
+// WriterStats say what a Writer has done so far.
+type WriterStats struct {
+	Events       uint64          // appended
+	EventsByKind map[Kind]uint64 //
+	BytesByKind  map[Kind]uint64 // share of the file, about; kind 0 is what all events have: kind, time, task
+	Bytes        int64           // written
+	Blocks       int             // written, of all types
+}
+
+// NewWriter begins a capture on w and writes its header. It returns the first
+// write error.
+func NewWriter(w io.Writer, h Header, o WriterOptions) (*Writer, error) {
+	if o.Level == 0 {
+		o.Level = zstd.SpeedDefault
+	}
+	if o.BlockEvents <= 0 {
+		o.BlockEvents = DefaultBlockEvents
+	}
+	wr := &Writer{
+		max:     min(o.BlockEvents, maxEvents),
+		free:    make(chan *builder, builders),
+		strings: map[string]StringID{"": 0},
+		modules: map[Module]ModuleID{{}: 0},
+		frames:  map[Frame]FrameID{},
+		stacks:  map[StackNode]StackID{},
+		tasks:   map[Task]TaskID{{}: 0},
+		spaces:  []uint32{0},
+	}
+	for i := range wr.rows {
+		wr.rows[i].next, wr.rows[i].first = 1, 1
+	}
+	var err error
+	if wr.sink, err = newSink(w, h, o.Level, wr.free, &wr.sticky); err != nil {
+		return nil, err
+	}
+	for range builders - 1 {
+		wr.free <- newBuilder()
+	}
+	wr.cur = newBuilder()
+	wr.begin()
+	go wr.sink.run()
+	return wr, nil
+}
+
+// builders bounds the blocks that wait for the compressor, are in it, or are
+// being filled.
+const builders = 4
+
+// begin starts the current block.
+func (w *Writer) begin() {
+	w.cur.reset()
+	w.cur.number, w.cur.ordinal = w.blocks, w.events
+	w.blocks++
+}
+
+// Append adds an event. It copies e. The error is that of an earlier write, or
+// says that the event is of no known kind or task.
+func (w *Writer) Append(e *Event) error {
+	if int(e.Kind) >= len(Kinds) || e.Kind == KindInvalid {
+		return fmt.Errorf("append event: %w kind %d", errUnknown, e.Kind)
+	}
+	if int(e.Task) >= len(w.spaces) {
+		return fmt.Errorf("append event: %w task %d", errUnknown, e.Task)
+	}
+	if w.closed {
+		return ErrClosed
+	}
+	w.byKind[e.Kind]++
+	w.cur.append(e, w.live.of(w.spaces[e.Task]))
+	switch e.Kind {
+	case KindFork, KindExec, KindExit:
+		w.live.process(e, w.spaces[e.Task])
+	}
+	if len(w.cur.kinds) < w.max {
+		return nil
+	}
+	return w.hand(nil)
+}
+
+// hand gives the current block to the compressor and begins another. done is
+// closed when everything up to it was written.
+func (w *Writer) hand(done chan struct{}) error {
+	b := w.cur
+	for table := range w.rows {
+		b.tables = w.rows[table].appendFresh(b.tables, table)
+	}
+	w.events += uint64(len(b.kinds))
+	b.flush = done
+	w.sink.jobs <- b
+	w.cur = <-w.free
+	w.begin()
+	return w.err()
+}
+
+func (w *Writer) err() error {
+	if p := w.sticky.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Flush ends the current block and returns when everything so far was handed
+// to the io.Writer.
+func (w *Writer) Flush() error {
+	if w.closed {
+		return ErrClosed
+	}
+	done := make(chan struct{})
+	err := w.hand(done)
+	<-done
+	return errors.Join(err, w.err())
+}
+
+// Close writes what is left, a second copy of the tables when that is small,
+// the index and the clean end. Later calls return what the first did.
+func (w *Writer) Close(t Trailer) error {
+	if w.closed {
+		return w.err()
+	}
+	w.closed = true
+	trailer, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("encode trailer: %w", err)
+	}
+	done := make(chan struct{})
+	_ = w.hand(done) // the error is sticky and returned below
+	<-done
+	close(w.sink.jobs)
+	<-w.sink.done
+	w.sink.end(&w.rows, trailer)
+	return w.err()
+}
+
+// Size returns the bytes written so far.
+func (w *Writer) Size() int64 { return w.sink.written.Load() }
+
+// Stats returns what the Writer has done so far.
+func (w *Writer) Stats() WriterStats {
+	s := WriterStats{EventsByKind: map[Kind]uint64{}, BytesByKind: map[Kind]uint64{}, Bytes: w.Size()}
+	for k, n := range w.byKind {
+		if n > 0 {
+			s.EventsByKind[Kind(k)] = n
+			s.Events += n
+		}
+	}
+	w.sink.mu.Lock()
+	defer w.sink.mu.Unlock()
+	s.Blocks = len(w.sink.index)
+	for k, n := range w.sink.byKind {
+		if n > 0 {
+			s.BytesByKind[Kind(k)] = n
+		}
+	}
+	return s
+}
