@@ -51,6 +51,15 @@ type Frame struct {
 	Inlined  bool
 }
 
+// A Symbol is what is known of a [Frame] beyond its address, often later than
+// the frame itself. A frame has several when calls were inlined there.
+type Symbol struct {
+	Function string // demangled
+	File     string
+	Line     uint32
+	Inlined  bool // into the symbol after it
+}
+
 // A StackNode is a row of the stack table: a frame and the row of its caller.
 // Stacks are trees of such edges: equal callers are stored once.
 type StackNode struct {

@@ -42,6 +42,19 @@ func (w *Writer) Frame(f Frame) FrameID {
 	return id
 }
 
+// Symbolize names frame f, innermost first; all symbols but the last are
+// inlined into the one after them. It may be called long after the frame was
+// made, in place of naming the Frame itself; a later call replaces the names.
+func (w *Writer) Symbolize(f FrameID, symbols []Symbol) {
+	for i, s := range symbols {
+		var flags uint64
+		if i < len(symbols)-1 {
+			flags = 1
+		}
+		w.addRow(tableSymbols, uint64(f), uint64(w.String(s.Function)), uint64(w.String(s.File)), uint64(s.Line), flags)
+	}
+}
+
 // Stack returns the row of the stack that is frame f called from parent, which
 // is 0 at the outermost frame.
 func (w *Writer) Stack(parent StackID, f FrameID) StackID {

@@ -152,6 +152,7 @@ func (r *Reader) open() error {
 			r.damaged(b, err)
 		}
 	}
+	r.tables.indexSymbols()
 	r.boundDamage()
 	return nil
 }
@@ -256,13 +257,39 @@ func (r *Reader) Module(id ModuleID) Module {
 	return Module{Path: r.String(m.path), BuildID: r.String(m.buildID)}
 }
 
-// Frame returns a row of the frame table, zero when there is none.
+// Frame returns a row of the frame table, zero when there is none. Of a frame
+// with inlined calls it is the function that they were inlined into;
+// [Reader.Frames] has all.
 func (r *Reader) Frame(id FrameID) Frame {
 	f, _ := r.tables.frames.get(uint32(id))
-	return Frame{
+	out := Frame{
 		Module: f.module, Offset: f.offset, Function: r.String(f.function),
 		File: r.String(f.file), Line: f.line, Inlined: f.inlined,
 	}
+	if run, ok := r.tables.symbolsOf[id]; ok {
+		r.symbol(&out, run.first+run.n-1)
+	}
+	return out
+}
+
+// Frames appends a frame and before it the calls that were inlined there,
+// innermost first, and returns buf.
+func (r *Reader) Frames(id FrameID, buf []Frame) []Frame {
+	f := r.Frame(id)
+	if run := r.tables.symbolsOf[id]; run.n > 1 {
+		for i := range run.n - 1 {
+			inlined := f
+			r.symbol(&inlined, run.first+i)
+			buf = append(buf, inlined)
+		}
+	}
+	return append(buf, f)
+}
+
+// symbol puts the names in row id of the symbol table into f.
+func (r *Reader) symbol(f *Frame, id uint32) {
+	s, _ := r.tables.symbols.get(id)
+	f.Function, f.File, f.Line, f.Inlined = r.String(s.function), r.String(s.file), s.line, s.inlined
 }
 
 // StackNode returns a row of the stack table, zero when there is none.
@@ -281,7 +308,7 @@ func (r *Reader) Task(id TaskID) Task {
 const maxStack = 4096
 
 // Stack appends the frames of a stack to buf, innermost first, and returns it.
-// A parent is always an earlier row than its child; a chain that breaks this
+// Each frame comes after the calls that were inlined there. A parent is always an earlier row than its child; a chain that breaks this
 // rule, or is longer than 4096 frames, ends there.
 func (r *Reader) Stack(id StackID, buf []Frame) []Frame {
 	for range maxStack {
@@ -292,7 +319,7 @@ func (r *Reader) Stack(id StackID, buf []Frame) []Frame {
 		if !ok {
 			break
 		}
-		buf = append(buf, r.Frame(n.Frame))
+		buf = r.Frames(n.Frame, buf)
 		if n.Parent >= id {
 			break
 		}

@@ -21,10 +21,11 @@ const (
 	tableFrames  // module, offset, function, file, line, flags (1 inlined)
 	tableStacks  // parent, frame
 	tableTasks   // pid, tid, space, uid, comm, start (zigzag)
+	tableSymbols // frame, function, file, line, flags (1 inlined); innermost first
 	tableCount
 )
 
-var tableWidth = [tableCount]int{0, 2, 6, 2, 6}
+var tableWidth = [tableCount]int{0, 2, 6, 2, 6, 5}
 
 // tableRows collects the encoded rows of one table.
 type tableRows struct {
@@ -148,6 +149,13 @@ type taskRow struct {
 	start                int64
 }
 
+type symbolRow struct {
+	frame          FrameID
+	function, file StringID
+	line           uint32
+	inlined        bool
+}
+
 // tables are the tables of a capture as a reader has them. Row 0 of each is
 // implied.
 type tables struct {
@@ -156,12 +164,16 @@ type tables struct {
 	frames  rows[frameRow]
 	stacks  rows[StackNode]
 	tasks   rows[taskRow]
+	symbols rows[symbolRow]
+
+	// symbolsOf is the run of rows in symbols that names a frame.
+	symbolsOf map[FrameID]symbolRun
 
 	budget int64 // bytes that rows may still take
 }
 
 // bytes of memory that a row takes, about.
-var rowCost = [tableCount]int64{16, 8, 32, 8, 40}
+var rowCost = [tableCount]int64{16, 8, 32, 8, 40, 80}
 
 // load takes every row of a tables block that is not there yet.
 func (t *tables) load(payload []byte) error {
@@ -229,7 +241,8 @@ func (t *tables) section(table int, first uint32, n, width int, c *cursor) error
 
 // runs returns the largest number of runs of a table.
 func (t *tables) runs() int {
-	return max(len(t.strings.runs), len(t.modules.runs), len(t.frames.runs), len(t.stacks.runs), len(t.tasks.runs))
+	return max(len(t.strings.runs), len(t.modules.runs), len(t.frames.runs), len(t.stacks.runs), len(t.tasks.runs),
+		len(t.symbols.runs))
 }
 
 func (t *tables) putRow(table int, id uint32, v *[6]uint64) bool {
@@ -243,10 +256,30 @@ func (t *tables) putRow(table int, id uint32, v *[6]uint64) bool {
 		})
 	case tableStacks:
 		return t.stacks.put(id, StackNode{StackID(v[0]), FrameID(v[1])})
+	case tableSymbols:
+		return t.symbols.put(id, symbolRow{FrameID(v[0]), StringID(v[1]), StringID(v[2]), uint32(v[3]), v[4]&1 != 0})
 	default:
 		return t.tasks.put(id, taskRow{
 			pid: uint32(v[0]), tid: uint32(v[1]), space: uint32(v[2]), uid: uint32(v[3]),
 			comm: StringID(v[4]), start: unzigzag(v[5]),
 		})
+	}
+}
+
+type symbolRun struct{ first, n uint32 }
+
+// indexSymbols finds the symbols of each frame. Where a frame was named twice
+// the later names hold.
+func (t *tables) indexSymbols() {
+	t.symbolsOf = map[FrameID]symbolRun{}
+	for _, r := range t.symbols.runs {
+		for i := 0; i < len(r.rows); {
+			j := i + 1
+			for j < len(r.rows) && r.rows[j].frame == r.rows[i].frame && r.rows[j-1].inlined {
+				j++
+			}
+			t.symbolsOf[r.rows[i].frame] = symbolRun{r.first + uint32(i), uint32(j - i)}
+			i = j
+		}
 	}
 }
