@@ -1,0 +1,231 @@
+package probe
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// maxRounds bounds how often a target's threads are listed again because new
+// ones have appeared. A process that creates threads all the time shows new
+// ones in every round, nearly all of which have inherited the probes.
+const maxRounds = 20
+
+// target is a process given to AddTarget.
+type target struct {
+	a     *Attacher
+	pid   int
+	birth uint64 // start time, which tells a reused pid
+	// older are the children it had before, which are not targets.
+	older map[int]bool
+}
+
+// AddTarget starts recording a process: all threads that it has, and if
+// FollowsFork, all threads and children that it will have. Children that it
+// has already are left alone. Adding a target twice is fine.
+//
+// The error wraps fs.ErrNotExist if there is no such process. If only some
+// probes could be set, the rest of them work all the same.
+func (a *Attacher) AddTarget(pid int) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	birth, err := startTime(pid)
+	if err != nil {
+		return fmt.Errorf("add target %d: %w", pid, err)
+	}
+	for _, t := range a.targets {
+		if t.pid == pid && t.birth == birth {
+			return nil
+		}
+	}
+	t := &target{a: a, pid: pid, birth: birth, older: map[int]bool{}}
+	for _, child := range children(pid) {
+		t.older[child] = true
+	}
+	if err := t.coverAll(a.list); err != nil {
+		return fmt.Errorf("add target %d: %w", pid, err)
+	}
+	a.targets = append(a.targets, t)
+	return nil
+}
+
+// coverAll sets the given probes in the target and in the children it has
+// started since it became one. Such children have inherited probes that were
+// there at their birth, but not those that are being added, nor those that
+// their parent's thread still lacked.
+func (t *target) coverAll(list []*Attachment) error {
+	if len(list) == 0 {
+		return nil
+	}
+	if !t.a.FollowsFork() {
+		return t.coverPMU(list)
+	}
+	var errs []error
+	done := map[int]bool{}
+	for range maxRounds {
+		found := false
+		for _, pid := range t.family() {
+			if done[pid] {
+				continue
+			}
+			done[pid], found = true, true
+			errs = append(errs, coverProcess(pid, list))
+		}
+		if !found {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// family lists the target and its descendants that are targets by descent.
+func (t *target) family() []int {
+	all := []int{t.pid}
+	seen := map[int]bool{t.pid: true}
+	for i := 0; i < len(all); i++ {
+		for _, child := range children(all[i]) {
+			if !seen[child] && !t.older[child] {
+				seen[child] = true
+				all = append(all, child)
+			}
+		}
+	}
+	return all
+}
+
+// coverProcess opens the probes for all threads of a process. A thread that is
+// created meanwhile inherits from its creator only what was open by then, so
+// the list is read again until it shows nobody new.
+func coverProcess(pid int, list []*Attachment) error {
+	done := map[int]bool{}
+	for range maxRounds {
+		tids, err := threads(pid)
+		if err != nil {
+			return nil // it has ended
+		}
+		found := false
+		for _, tid := range tids {
+			if done[tid] {
+				continue
+			}
+			done[tid], found = true, true
+			if err := coverThread(tid, list); err != nil {
+				return fmt.Errorf("open a probe for thread %d of process %d: %w",
+					tid, pid, explainOpen(err, len(tids), len(list)))
+			}
+		}
+		if !found {
+			break
+		}
+	}
+	return nil
+}
+
+func coverThread(tid int, list []*Attachment) error {
+	for _, att := range list {
+		fd, err := openEvent(att.id, tid, true)
+		switch {
+		case err == nil:
+			att.filters = append(att.filters, fd)
+		case errors.Is(err, unix.ESRCH):
+			return nil // it has ended
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// coverPMU opens the probes without tracefs, for the process's address space.
+func (t *target) coverPMU(list []*Attachment) error {
+	for _, att := range list {
+		exe, err := link.OpenExecutable(att.point.Path)
+		if err != nil {
+			return fmt.Errorf("set %v: %w", att.point, err)
+		}
+		opts := &link.UprobeOptions{Address: att.point.Offset, PID: t.pid, Cookie: att.cookie}
+		attach := exe.Uprobe
+		if att.point.Return {
+			attach = exe.Uretprobe
+		}
+		l, err := attach("", att.prog, opts)
+		if errors.Is(err, unix.ESRCH) {
+			return nil // it has ended
+		}
+		if err != nil {
+			return fmt.Errorf("set %v in process %d (needs CAP_BPF and CAP_PERFMON): %w", att.point, t.pid, err)
+		}
+		att.pmu = append(att.pmu, l)
+	}
+	return nil
+}
+
+// startTime returns when a process started, in clock ticks after boot: field
+// 22 of /proc/PID/stat, counted after the name, which may contain anything.
+func startTime(pid int) (uint64, error) {
+	data, err := os.ReadFile(procPath(pid, "stat"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return 0, fmt.Errorf("no such process: %w", fs.ErrNotExist)
+	}
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("%s has %d fields after the name", procPath(pid, "stat"), len(fields))
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+func procPath(pid int, rest ...string) string {
+	return "/proc/" + strconv.Itoa(pid) + strings.Join(append([]string{""}, rest...), "/")
+}
+
+// threads lists the thread ids of a process.
+func threads(pid int) ([]int, error) {
+	dir, err := os.Open(procPath(pid, "task"))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	tids := make([]int, 0, len(names))
+	for _, name := range names {
+		if tid, err := strconv.Atoi(name); err == nil {
+			tids = append(tids, tid)
+		}
+	}
+	return tids, nil
+}
+
+// children lists the processes whose parent is pid. It reads
+// /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN, which distributions set).
+func children(pid int) []int {
+	tids, err := threads(pid)
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, tid := range tids {
+		data, err := os.ReadFile(procPath(pid, "task", strconv.Itoa(tid), "children"))
+		if err != nil {
+			continue
+		}
+		for _, field := range strings.Fields(string(data)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
+}
