@@ -89,11 +89,19 @@ chmod +x "$tree/init"
 echo "$modules" >"$tree/modules"
 programs=$root/.build/programs
 [ -d "$programs" ] || programs=
+keep= # what lies in directories that are empty in the machine
+for dir in "$root" "$work"; do
+	case $dir in
+	*[[:space:]]*) die "the path '$dir' has a space in it" ;;
+	/tmp/* | /run/*) keep="$keep $dir" ;;
+	esac
+done
 cat >"$tree/vm.env" <<-END
+	TCAP_VM_KEEP='$keep'
 	TCAP_VM_BINARIES='$work/binaries'
 	TCAP_VM_PROGRAMS='$programs'
 	TCAP_VM_RUN='${VM_RUN-}'
-	TCAP_VM_TIMEOUT='${limit}s'
+	TCAP_VM_LIMIT='$limit'
 	TCAP_TEST_SCALE='${TCAP_TEST_SCALE:-10}'
 END
 library=lib/modules/$release
@@ -147,12 +155,19 @@ passed=$(count PASS) failed=$(count FAIL) skipped=$(count SKIP)
 code=$(sed -n 's/^TCAP-VM-EXIT: //p' "$work/console" | tail -n 1)
 echo
 say "in Linux $release: $passed passed, $failed failed, $skipped skipped, $((SECONDS - started)) s in all"
-awk '
-	/^=== PACKAGE / { package = $3 }
+awk -v root="$root/" '
+	/^=== PACKAGE / { sub(root, "", $3); print "  " $3 }
 	/^--- (PASS|FAIL|SKIP): / { sub(":", "", $2); printf "    %-4s %s %s\n", $2, $3, $4 }
 ' "$work/console"
 [ "$status" != 124 ] || die "the machine was ended after $limit s (VM_TIMEOUT)"
 [ -n "$code" ] || die "the machine ended without a verdict (exit status $status)"
 [ "$failed" = 0 ] || die "$failed tests failed"
 [ "$code" = 0 ] || die "a test binary failed without naming a test, see above"
-[ "$((passed + failed))" -gt 0 ] || die "no test ran"
+[ "$passed" -gt 0 ] || die "no test ran"
+if [ -z "${VM_RUN-}" ]; then
+	idle=$(awk '
+		/^=== PACKAGE /      { package = $3; passed = 0 }
+		/^--- PASS: /        { passed++ }
+		/^=== PACKAGE-EXIT / && !passed { print package }' "$work/console")
+	[ -z "$idle" ] || die "not one test ran of" $idle
+fi
