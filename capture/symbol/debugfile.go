@@ -20,9 +20,8 @@ const maxChecksummed = 4 << 30
 // Neither matters unless build-id or CRC agree. It returns nils when there is none.
 func debugFile(f *elf.File, id []byte, path string, dirs []string) (*os.File, *elf.File) {
 	if len(id) >= 2 {
-		name := hexID(id)
 		for _, dir := range dirs {
-			if file, parsed := openDebug(filepath.Join(dir, ".build-id", name[:2], name[2:]+".debug"), id); file != nil {
+			if file, parsed := openDebug(buildIDPath(dir, id), id); file != nil {
 				return file, parsed
 			}
 		}
@@ -50,6 +49,11 @@ func debugFile(f *elf.File, id []byte, path string, dirs []string) (*os.File, *e
 		file.Close()
 	}
 	return nil, nil
+}
+
+func buildIDPath(dir string, id []byte) string {
+	name := hexID(id)
+	return filepath.Join(dir, ".build-id", name[:2], name[2:]+".debug")
 }
 
 // openDebug opens a debug file; id, when given, must be its build-id.

@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"github.com/ianlancetaylor/demangle"
+
+	"github.com/tcap-dev/tcap/capture/symbol/internal/srcline"
 )
 
 // Module is one ELF file. Its methods accept a nil Module, which knows nothing.
@@ -30,12 +32,23 @@ type Module struct {
 }
 
 // tables are what is read from a module and its debug file when it is first
-// asked, and dropped when memory is short.
+// asked, and dropped when memory is short. Lines are read at the first Resolve,
+// so that who only wants Symbols does not pay for them.
 type tables struct {
-	symbols *symtab
+	symbols   *symtab
+	debug     fileRef // path "" when there is none
+	haveLines bool    // the fields below were read
+	lines     *srcline.Data
+	goTable   *goTable
 }
 
-func (t *tables) size() int64 { return t.symbols.bytes }
+func (t *tables) size() int64 {
+	n := t.symbols.bytes + t.lines.Size()
+	if t.goTable != nil {
+		n += t.goTable.bytes
+	}
+	return n
+}
 
 // BuildID returns the GNU build-id in hex, "" when there is none.
 func (m *Module) BuildID() string {
@@ -59,6 +72,11 @@ func (m *Module) Path() string {
 func (m *Module) Err() error {
 	if m == nil {
 		return errors.New("no module")
+	}
+	if m.err == nil && m.tables != nil {
+		if err := m.tables.lines.Err(); err != nil {
+			m.err = fmt.Errorf("module %s: %w", m.path, err)
+		}
 	}
 	return m.err
 }
@@ -93,6 +111,7 @@ func (m *Module) Resolve(fileOffset uint64, isReturnAddress bool) []Frame {
 	if !ok {
 		return []Frame{{}}
 	}
+	m.loadLines(t)
 	frames := t.resolve(addr, fileOffset-at)
 	m.resolver.touch(m)
 	return frames
@@ -100,10 +119,29 @@ func (m *Module) Resolve(fileOffset uint64, isReturnAddress bool) []Frame {
 
 // resolve looks up addr; back is how far the address asked for lies behind it.
 func (t *tables) resolve(addr, back uint64) []Frame {
-	if s, ok := t.symbols.lookup(addr); ok {
-		return []Frame{{Function: demangled(s.Name), Offset: addr + back - s.Addr}}
+	var outer Frame
+	symbol, known := t.symbols.lookup(addr)
+	if known {
+		outer = Frame{Function: demangled(symbol.Name), Offset: addr + back - symbol.Addr}
 	}
-	return []Frame{{}}
+	found, start := t.lines.Lookup(addr)
+	if len(found) == 0 {
+		if frame, ok := t.goTable.lookup(addr, back); ok {
+			return []Frame{frame}
+		}
+		return []Frame{outer}
+	}
+	if !known && start != 0 && start <= addr {
+		outer.Offset = addr + back - start
+	}
+	frames := make([]Frame, len(found))
+	for i, f := range found {
+		frames[i] = Frame{Function: demangled(f.Name), File: f.File, Line: f.Line, Offset: outer.Offset, Inlined: i < len(found)-1}
+	}
+	if last := &frames[len(frames)-1]; last.Function == "" {
+		last.Function = outer.Function
+	}
+	return frames
 }
 
 // demangled gives C++ and Rust names as people write them, without parameters.
@@ -158,6 +196,21 @@ func (m *Module) load() *tables {
 	return t
 }
 
+// loadLines reads the sources of lines once.
+func (m *Module) loadLines(t *tables) {
+	if t.haveLines {
+		return
+	}
+	t.haveLines = true
+	file, err := m.hold()
+	if err == nil {
+		t.lines, t.goTable, err = readSources(file, t.debug, &m.resolver.opts)
+	}
+	if err != nil && m.err == nil {
+		m.err = fmt.Errorf("module %s: %w", m.path, err)
+	}
+}
+
 // hold returns the open file, opening it again if it was closed meanwhile.
 func (m *Module) hold() (io.ReaderAt, error) {
 	r := m.resolver
@@ -194,15 +247,20 @@ func readTables(f *elf.File, id []byte, path string, opts *Options) (*tables, er
 	}
 	gather(f, elf.SHT_SYMTAB)
 	gather(f, elf.SHT_DYNSYM)
-	debugHandle, debug := debugFile(f, id, path, opts.DebugDirs)
+	t := &tables{}
+	file, debug := debugFile(f, id, path, opts.DebugDirs)
 	if debug != nil {
-		defer debugHandle.Close()
+		defer file.Close()
 		gather(debug, elf.SHT_SYMTAB)
+		if key, err := keyOf(file); err == nil {
+			t.debug = fileRef{file.Name(), key}
+		}
 	}
 	mini, err := miniDebugInfo(f, opts.MaxSectionBytes)
 	errs = append(errs, err)
 	if mini != nil {
 		gather(mini, elf.SHT_SYMTAB)
 	}
-	return &tables{symbols: newSymtab(all, bytes)}, errors.Join(errs...)
+	t.symbols = newSymtab(all, bytes)
+	return t, errors.Join(errs...)
 }

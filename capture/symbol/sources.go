@@ -1,0 +1,208 @@
+package symbol
+
+import (
+	"bytes"
+	"debug/elf"
+	"debug/gosym"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/tcap-dev/tcap/capture/symbol/internal/srcline"
+)
+
+// readLines reads the DWARF of f, whose path is needed to find what
+// .gnu_debugaltlink refers to; "" for a module itself, which has none. It
+// returns nil where there is none.
+func readLines(f *elf.File, path string, opts *Options) (*srcline.Data, error) {
+	sections, err := dwarfSections(f, opts.MaxSectionBytes)
+	if err != nil || sections.Info == nil {
+		return nil, err
+	}
+	alt, err := altLines(f, path, opts)
+	if err != nil {
+		return nil, err
+	}
+	data, err := srcline.New(sections, alt)
+	if err != nil {
+		err = fmt.Errorf("read DWARF: %w", err)
+	}
+	return data, err
+}
+
+// dwarfSections reads the sections of f that srcline uses, of at most limit
+// bytes together.
+func dwarfSections(f *elf.File, limit int64) (srcline.Sections, error) {
+	s := srcline.Sections{Order: f.ByteOrder}
+	for _, section := range []struct {
+		name string
+		into *[]byte
+	}{
+		{".debug_info", &s.Info},
+		{".debug_abbrev", &s.Abbrev},
+		{".debug_line", &s.Line},
+		{".debug_str", &s.Str},
+		{".debug_line_str", &s.LineStr},
+		{".debug_str_offsets", &s.StrOffsets},
+		{".debug_ranges", &s.Ranges},
+		{".debug_rnglists", &s.RngLists},
+		{".debug_addr", &s.Addr},
+	} {
+		data, err := sectionData(f, section.name, limit)
+		if err != nil {
+			return s, err
+		}
+		if limit -= int64(len(data)); section.into == &s.Info && data == nil {
+			return s, nil
+		}
+		*section.into = data
+	}
+	return s, nil
+}
+
+// altLines reads the file that holds what several debug files share, made by
+// dwz -m. Its build-id has to be the one that f names.
+func altLines(f *elf.File, path string, opts *Options) (*srcline.Data, error) {
+	link, err := sectionData(f, ".gnu_debugaltlink", maxSmallBytes)
+	end := bytes.IndexByte(link, 0)
+	if err != nil || end <= 0 || len(link)-end-1 < 2 || len(link)-end-1 > maxBuildID {
+		return nil, err
+	}
+	name, id := string(link[:end]), link[end+1:]
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(filepath.Dir(path), name)
+	}
+	places := []string{name}
+	for _, dir := range opts.DebugDirs {
+		places = append(places, buildIDPath(dir, id))
+	}
+	for _, place := range places {
+		file, alt := openDebug(place, id)
+		if file == nil {
+			continue
+		}
+		defer file.Close()
+		sections, err := dwarfSections(alt, opts.MaxSectionBytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", place, err)
+		}
+		data, err := srcline.New(sections, nil)
+		if err != nil {
+			err = fmt.Errorf("read DWARF of %s: %w", place, err)
+		}
+		return data, err
+	}
+	return nil, nil // names that are in it will be missing
+}
+
+// goTable is a Go program's own table of functions and lines, which stripping
+// leaves in place. It does not tell what was inlined.
+type goTable struct {
+	table *gosym.Table
+	bytes int64
+}
+
+// readGoTable returns nil where there is none.
+func readGoTable(f *elf.File, limit int64) (t *goTable, err error) {
+	var data []byte
+	for _, name := range []string{".gopclntab", ".data.rel.ro.gopclntab"} { // the second in PIE
+		if data, err = sectionData(f, name, limit); data != nil || err != nil {
+			break
+		}
+	}
+	text := f.Section(".text")
+	if data == nil || text == nil || err != nil {
+		return nil, err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			t, err = nil, fmt.Errorf("read .gopclntab: %v", p)
+		}
+	}()
+	table, err := gosym.NewTable(nil, gosym.NewLineTable(data, goTextStart(f, data, text.Addr)))
+	if err != nil {
+		return nil, fmt.Errorf("read .gopclntab: %w", err)
+	}
+	const funcBytes = 200 // gosym.Func and Sym
+	return &goTable{table, int64(len(data)) + int64(len(table.Funcs))*funcBytes}, nil
+}
+
+// goTextStart returns the address of runtime.text, which the table counts from.
+// In a program linked by the C linker, start-up code comes before it in .text;
+// its address then is in the header (runtime/symtab.go, pcHeader) of Go 1.18 to
+// 1.25, unless the program is position-independent.
+func goTextStart(f *elf.File, data []byte, text uint64) uint64 {
+	const go118, go120 = 0xfffffff0, 0xfffffff1
+	if len(data) < 32 || f.Class != elf.ELFCLASS64 {
+		return text
+	}
+	if magic := f.ByteOrder.Uint32(data); magic != go118 && magic != go120 {
+		return text
+	}
+	if start := f.ByteOrder.Uint64(data[24:]); start != 0 {
+		return start
+	}
+	return text
+}
+
+func (t *goTable) lookup(addr, back uint64) (frame Frame, ok bool) {
+	if t == nil {
+		return Frame{}, false
+	}
+	defer func() {
+		if recover() != nil {
+			frame, ok = Frame{}, false
+		}
+	}()
+	file, line, f := t.table.PCToLine(addr)
+	if f == nil {
+		return Frame{}, false
+	}
+	return Frame{Function: f.Name, File: file, Line: line, Offset: addr + back - f.Entry}, true
+}
+
+// fileRef finds a debug file again, if it is still the same.
+type fileRef struct {
+	path string
+	key  fileKey
+}
+
+func (r fileRef) open() (*os.File, *elf.File, error) {
+	file, err := openPath(r.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if key, err := keyOf(file); err != nil || key != r.key {
+		file.Close()
+		return nil, nil, errors.New("the debug file was replaced")
+	}
+	f, err := readELF(file)
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return file, f, nil
+}
+
+// readSources reads what gives lines: the module's own DWARF, else that of its
+// debug file, and the table of a Go program.
+func readSources(module io.ReaderAt, debug fileRef, opts *Options) (*srcline.Data, *goTable, error) {
+	f, err := readELF(module)
+	if err != nil {
+		return nil, nil, err
+	}
+	table, tableErr := readGoTable(f, opts.MaxSectionBytes)
+	data, err := readLines(f, "", opts)
+	if data != nil || debug.path == "" {
+		return data, table, errors.Join(err, tableErr)
+	}
+	file, parsed, openErr := debug.open()
+	if openErr != nil {
+		return nil, table, errors.Join(err, tableErr, openErr)
+	}
+	defer file.Close()
+	data, debugErr := readLines(parsed, debug.path, opts)
+	return data, table, errors.Join(err, tableErr, debugErr)
+}
