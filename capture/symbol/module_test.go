@@ -256,11 +256,11 @@ func TestGoStripped(t *testing.T) {
 			seen := 0
 			for scanner := bufio.NewScanner(bytes.NewReader(out)); scanner.Scan(); seen++ {
 				f := strings.Fields(scanner.Text())
-				addr, err := strconv.ParseUint(f[3], 10, 64)
+				offset, err := strconv.ParseUint(f[3], 10, 64)
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := m.Resolve(offsetOf(t, prog, addr), true)[0]
+				got := m.Resolve(offset, true)[0]
 				if got.Function != f[0] || got.File != f[1] || strconv.Itoa(got.Line) != f[2] {
 					t.Errorf("got %+v, want %v", got, f)
 				}

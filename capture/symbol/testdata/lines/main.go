@@ -1,5 +1,5 @@
-// Prints "function file line pc" of itself, as the runtime knows it. The pc is
-// that of the file: what the program was moved by is subtracted.
+// Prints "function file line offset" of itself, as the runtime knows it, with
+// the program counter as an offset in the program's file.
 package main
 
 import (
@@ -9,25 +9,21 @@ import (
 	"strings"
 )
 
-// bias returns the address of the program's first mapping, which is 0 in a
-// position-independent file. Others are not moved.
-func bias() uintptr {
+// fileOffset looks an address up in what is mapped.
+func fileOffset(pc uint64) uint64 {
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		panic(err)
 	}
 	for line := range strings.Lines(string(maps)) {
-		if !strings.HasSuffix(line, os.Args[0]+"\n") {
-			continue
-		}
-		var start uintptr
-		if _, err := fmt.Sscanf(line, "%x", &start); err != nil {
+		var start, end, offset uint64
+		var perms string
+		if _, err := fmt.Sscanf(line, "%x-%x %s %x", &start, &end, &perms, &offset); err != nil {
 			panic(err)
 		}
-		if start < 1<<32 {
-			return 0
+		if pc >= start && pc < end {
+			return pc - start + offset
 		}
-		return start
 	}
 	panic("not mapped")
 }
@@ -35,7 +31,7 @@ func bias() uintptr {
 //go:noinline
 func report() {
 	pc, file, line, _ := runtime.Caller(1)
-	fmt.Println(strings.ReplaceAll(runtime.FuncForPC(pc).Name(), " ", "_"), file, line, uint64(pc-bias()))
+	fmt.Println(runtime.FuncForPC(pc).Name(), file, line, fileOffset(uint64(pc)))
 }
 
 type store struct{ n int }
