@@ -311,10 +311,7 @@ const maxStack = 4096
 // Each frame comes after the calls that were inlined there. A parent is always an earlier row than its child; a chain that breaks this
 // rule, or is longer than 4096 frames, ends there.
 func (r *Reader) Stack(id StackID, buf []Frame) []Frame {
-	for range maxStack {
-		if id == 0 {
-			break
-		}
+	for limit := len(buf) + maxStack; id != 0 && len(buf) < limit; {
 		n, ok := r.tables.stacks.get(uint32(id))
 		if !ok {
 			break

@@ -268,6 +268,9 @@ func (t *tables) putRow(table int, id uint32, v *[6]uint64) bool {
 
 type symbolRun struct{ first, n uint32 }
 
+// maxInlined bounds the symbols of a frame.
+const maxInlined = 256
+
 // indexSymbols finds the symbols of each frame. Where a frame was named twice
 // the later names hold.
 func (t *tables) indexSymbols() {
@@ -275,7 +278,7 @@ func (t *tables) indexSymbols() {
 	for _, r := range t.symbols.runs {
 		for i := 0; i < len(r.rows); {
 			j := i + 1
-			for j < len(r.rows) && r.rows[j].frame == r.rows[i].frame && r.rows[j-1].inlined {
+			for j < len(r.rows) && r.rows[j].frame == r.rows[i].frame && r.rows[j-1].inlined && j-i < maxInlined {
 				j++
 			}
 			t.symbolsOf[r.rows[i].frame] = symbolRun{r.first + uint32(i), uint32(j - i)}

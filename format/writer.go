@@ -44,6 +44,7 @@ type Writer struct {
 	rows    [tableCount]tableRows
 	row     []byte
 
+	start  int64    // of the header's clock anchor, ns; what text is relative to
 	spaces []uint32 // address space by task
 	live   spaceTables
 }
@@ -75,6 +76,7 @@ func NewWriter(w io.Writer, h Header, o WriterOptions) (*Writer, error) {
 		stacks:  map[StackNode]StackID{},
 		tasks:   map[Task]TaskID{{}: 0},
 		spaces:  []uint32{0},
+		start:   h.Start.Mono,
 	}
 	for i := range wr.rows {
 		wr.rows[i].next, wr.rows[i].first = 1, 1
