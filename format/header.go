@@ -42,6 +42,10 @@ type Trailer struct {
 	ExitStatus int         `json:"exit_status,omitempty"` // of the recorded command
 	Lost       uint64      `json:"lost,omitempty"`        // events that the recorder knows it lost
 
+	// Kinds sums up the events by kind, so that a reader need not count them.
+	// The Writer fills it in.
+	Kinds map[Kind]KindTotals `json:"kinds,omitempty"`
+
 	Extra map[string]json.RawMessage `json:"-"`
 }
 

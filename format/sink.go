@@ -30,7 +30,7 @@ type sink struct {
 	written atomic.Int64
 	mu      sync.Mutex // guards what Stats reads
 	index   []BlockInfo
-	byKind  [256]uint64
+	tally   tally
 	events  uint64
 }
 
@@ -82,6 +82,11 @@ func (s *sink) write(b *builder) {
 	var sizes [256]int
 	s.raw = b.encode(s.raw[:0], &s.cols, &sizes)
 	s.block(info, s.raw)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sticky.Load() == nil {
+		s.tally.block(b.kinds, &sizes, len(s.raw), s.index[len(s.index)-1].StoredLen+headerSize)
+	}
 }
 
 // block writes one block. After an error it does nothing.

@@ -35,6 +35,7 @@ type Writer struct {
 	blocks uint32 // events blocks begun
 	events uint64 // in blocks that were handed over
 	byKind [256]uint64
+	lost   [256]uint64 // by kind, as told by events of KindLoss
 
 	strings map[string]StringID
 	modules map[Module]ModuleID
@@ -53,7 +54,7 @@ type Writer struct {
 type WriterStats struct {
 	Events       uint64          // appended
 	EventsByKind map[Kind]uint64 //
-	BytesByKind  map[Kind]uint64 // share of the file, about; kind 0 is what all events have: kind, time, task
+	BytesByKind  map[Kind]uint64 // written: share of the compressed blocks, about
 	Bytes        int64           // written
 	Blocks       int             // written, of all types
 }
@@ -122,6 +123,8 @@ func (w *Writer) Append(e *Event) error {
 	switch e.Kind {
 	case KindFork, KindExec, KindExit:
 		w.live.process(e, w.spaces[e.Task])
+	case KindLoss:
+		w.lost[lossKind(e)] += e.V[LossCount]
 	}
 	if len(w.cur.kinds) < w.max {
 		return nil
@@ -170,15 +173,16 @@ func (w *Writer) Close(t Trailer) error {
 		return w.err()
 	}
 	w.closed = true
-	trailer, err := json.Marshal(t)
-	if err != nil {
-		return fmt.Errorf("encode trailer: %w", err)
-	}
 	done := make(chan struct{})
 	_ = w.hand(done) // the error is sticky and returned below
 	<-done
 	close(w.sink.jobs)
 	<-w.sink.done
+	t.Kinds = w.totals()
+	trailer, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("encode trailer: %w", err)
+	}
 	w.sink.end(&w.rows, trailer)
 	return w.err()
 }
@@ -198,8 +202,8 @@ func (w *Writer) Stats() WriterStats {
 	w.sink.mu.Lock()
 	defer w.sink.mu.Unlock()
 	s.Blocks = len(w.sink.index)
-	for k, n := range w.sink.byKind {
-		if n > 0 {
+	for k := range w.sink.tally {
+		if n := w.sink.tally[k].Bytes; n > 0 {
 			s.BytesByKind[Kind(k)] = n
 		}
 	}

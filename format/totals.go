@@ -1,0 +1,76 @@
+package format
+
+// KindTotals sums up the events of a kind in a capture.
+type KindTotals struct {
+	Events uint64 `json:"events,omitempty"`
+	Bytes  uint64 `json:"bytes,omitempty"` // of the file, compressed: the kind's share of its blocks, about
+	Lost   uint64 `json:"lost,omitempty"`  // events that the recorder says it lost; under kind 0 when it cannot say of which kind
+}
+
+// A tally adds up KindTotals while a capture is written.
+type tally [256]KindTotals
+
+// block shares the stored bytes of a block of events among their kinds: each
+// event's part of the common columns, and each kind's own columns, as they
+// were before compression.
+func (t *tally) block(kinds []byte, sizes *[256]int, raw, stored int) {
+	if raw == 0 {
+		return
+	}
+	var count [256]int
+	own := 0
+	for _, k := range kinds {
+		count[k]++
+	}
+	for _, n := range sizes {
+		own += n
+	}
+	for k, n := range count {
+		if n > 0 {
+			share := float64(sizes[k]) + float64(raw-own)*float64(n)/float64(len(kinds))
+			t[k].Bytes += uint64(share*float64(stored)/float64(raw) + 0.5)
+		}
+	}
+}
+
+// lossKind is the kind whose events a KindLoss tells of, 0 when unknown.
+func lossKind(e *Event) Kind {
+	if k := e.V[LossKind]; k < uint64(len(Kinds)) {
+		return Kind(k)
+	}
+	return KindInvalid
+}
+
+// totals returns what the trailer says of each kind.
+func (w *Writer) totals() map[Kind]KindTotals {
+	out := map[Kind]KindTotals{}
+	w.sink.mu.Lock()
+	defer w.sink.mu.Unlock()
+	for k := range w.byKind {
+		t := KindTotals{Events: w.byKind[k], Bytes: w.sink.tally[k].Bytes, Lost: w.lost[k]}
+		if t != (KindTotals{}) {
+			out[Kind(k)] = t
+		}
+	}
+	return out
+}
+
+// TableSizes says how many rows the tables of a capture have, row 0 not
+// counted.
+type TableSizes struct {
+	Strings, Modules, Frames, Stacks, Tasks, Symbols int
+}
+
+// TableSizes returns the sizes of the tables as far as they could be read.
+// Rows are numbered from 1 to the size, with holes where a block was damaged.
+func (r *Reader) TableSizes() TableSizes {
+	size := func(end uint32) int { return max(int(end)-1, 0) }
+	t := &r.tables
+	return TableSizes{
+		Strings: size(t.strings.end()), Modules: size(t.modules.end()), Frames: size(t.frames.end()),
+		Stacks: size(t.stacks.end()), Tasks: size(t.tasks.end()), Symbols: size(t.symbols.end()),
+	}
+}
+
+// Size returns the length of the capture in bytes.
+func (r *Reader) Size() int64 { return r.size }
