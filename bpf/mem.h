@@ -28,12 +28,14 @@ static __always_inline struct thread *target_thread(void)
 	return this_thread();
 }
 
-static __always_inline int save_args(struct sys_enter *ctx)
+/* Only the arguments that the call has: the kernel refuses a program that reads
+ * beyond the tracepoint's record. */
+static __always_inline int save_args(struct sys_enter *ctx, int n)
 {
 	struct thread *t = target_thread();
 
 	if (t)
-		for (int i = 0; i < 6; i++)
+		for (int i = 0; i < n; i++)
 			t->arg[i] = ctx->args[i];
 	return 0;
 }
@@ -45,16 +47,16 @@ static __always_inline bool failed(__s64 ret)
 }
 
 SEC("tracepoint/syscalls/sys_enter_mmap")
-int enter_mmap(struct sys_enter *ctx) { return save_args(ctx); }
+int enter_mmap(struct sys_enter *ctx) { return save_args(ctx, 6); }
 
 SEC("tracepoint/syscalls/sys_enter_munmap")
-int enter_munmap(struct sys_enter *ctx) { return save_args(ctx); }
+int enter_munmap(struct sys_enter *ctx) { return save_args(ctx, 2); }
 
 SEC("tracepoint/syscalls/sys_enter_mremap")
-int enter_mremap(struct sys_enter *ctx) { return save_args(ctx); }
+int enter_mremap(struct sys_enter *ctx) { return save_args(ctx, 5); }
 
 SEC("tracepoint/syscalls/sys_enter_brk")
-int enter_brk(struct sys_enter *ctx) { return save_args(ctx); }
+int enter_brk(struct sys_enter *ctx) { return save_args(ctx, 1); }
 
 static __always_inline struct file *fd_file(__u32 fd)
 {

@@ -1,0 +1,86 @@
+package capture
+
+import (
+	"context"
+	"os"
+	"syscall"
+	"time"
+)
+
+// ends watches for what ends a recording.
+type ends struct {
+	r          *recorder
+	ctx        context.Context
+	timer      *time.Timer
+	interrupts int
+	dead       map[uint32]time.Time // targets that /proc no longer has
+}
+
+func newEnds(ctx context.Context, r *recorder) *ends {
+	e := &ends{r: r, ctx: ctx}
+	d := r.opts.Duration
+	if d <= 0 {
+		d = 1<<63 - 1
+	}
+	e.timer = time.NewTimer(d)
+	return e
+}
+
+func (e *ends) stop() { e.timer.Stop() }
+
+// reached says which end is reached; "" while none is.
+func (e *ends) reached() string {
+	r := e.r
+	var done <-chan int
+	if r.cmd != nil {
+		done = r.cmd.done
+	}
+	select {
+	case r.exitStatus = <-done:
+		return EndCommand
+	case <-e.ctx.Done():
+		return EndInterrupt
+	case in := <-r.opts.Interrupts:
+		if e.interrupt(in) {
+			return EndInterrupt
+		}
+	case <-e.timer.C:
+		return EndDuration
+	default:
+	}
+	switch {
+	case r.opts.MaxSize > 0 && r.w.Size() >= r.opts.MaxSize:
+		return EndSize
+	case r.cmd == nil && len(r.opts.Comms) == 0 && r.hasTargets() && len(r.alive) == 0:
+		return EndTargets
+	}
+	return ""
+}
+
+// interrupt reports whether the recording is to end. A command gets the chance
+// to end by itself: the terminal has sent it the same signal.
+func (e *ends) interrupt(in Interrupt) bool {
+	e.interrupts++
+	if e.r.cmd == nil || e.interrupts > 1 {
+		return true
+	}
+	if in.Forward {
+		e.r.cmd.process.Signal(syscall.SIGTERM)
+	}
+	return false
+}
+
+// create makes the file: the user's own when run under sudo, for its owner only.
+func (r *recorder) create() error {
+	flags := os.O_RDWR | os.O_CREATE | os.O_EXCL
+	if r.opts.Force {
+		flags = os.O_RDWR | os.O_CREATE | os.O_TRUNC
+	}
+	f, err := os.OpenFile(r.opts.Output, flags, 0o600)
+	if err != nil {
+		return createError(r.opts.Output, err)
+	}
+	r.file = f
+	giveToInvoker(f)
+	return r.newWriter()
+}

@@ -1,0 +1,95 @@
+package capture
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A command is the program that is run to be recorded.
+type command struct {
+	process *os.Process
+	release chan struct{}
+	ready   chan error
+	done    chan int // its exit status as a shell would give it, once
+}
+
+// launch starts a program and holds it before its first instruction, so that
+// probes can be placed before anything of it runs. It is held by ptrace, whose
+// stop no parent or terminal sees, and let go of by [command.run].
+func launch(argv []string) (*command, error) {
+	path, err := exec.LookPath(argv[0])
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", argv[0], err)
+	}
+	c := &command{release: make(chan struct{}), ready: make(chan error), done: make(chan int, 1)}
+	go c.hold(path, argv)
+	if err := <-c.ready; err != nil {
+		return nil, fmt.Errorf("run %s: %w", argv[0], err)
+	}
+	return c, nil
+}
+
+// hold is the command's goroutine: ptrace answers to one thread only.
+func (c *command) hold(path string, argv []string) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	p, err := os.StartProcess(path, argv, &os.ProcAttr{
+		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+		Sys:   &syscall.SysProcAttr{Ptrace: true},
+	})
+	if err != nil {
+		c.ready <- err
+		return
+	}
+	c.process = p
+	var ws unix.WaitStatus
+	if _, err := wait4(p.Pid, &ws); err != nil || !ws.Stopped() {
+		c.ready <- fmt.Errorf("hold pid %d: wait status %#x: %v", p.Pid, ws, err)
+		return
+	}
+	c.ready <- nil
+	<-c.release
+	if err := unix.PtraceDetach(p.Pid); err != nil && err != unix.ESRCH {
+		p.Kill()
+	}
+	for {
+		if _, err := wait4(p.Pid, &ws); err != nil {
+			c.done <- 1
+			return
+		}
+		if ws.Exited() {
+			c.done <- ws.ExitStatus()
+			return
+		}
+		if ws.Signaled() {
+			c.done <- 128 + int(ws.Signal())
+			return
+		}
+	}
+}
+
+func wait4(pid int, ws *unix.WaitStatus) (int, error) {
+	for {
+		got, err := unix.Wait4(pid, ws, 0, nil)
+		if err != unix.EINTR {
+			return got, err
+		}
+	}
+}
+
+func (c *command) pid() int { return c.process.Pid }
+
+// run lets the program go.
+func (c *command) run() { close(c.release) }
+
+// abandon ends a program that was never let go.
+func (c *command) abandon() {
+	c.process.Kill()
+	c.run()
+	<-c.done
+}

@@ -1,0 +1,119 @@
+package capture
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/tcap-dev/tcap/capture/probe"
+	"github.com/tcap-dev/tcap/capture/symbol"
+	"github.com/tcap-dev/tcap/format"
+	"golang.org/x/sys/unix"
+)
+
+// A module is a mapped file. Its row in the capture is written when first a
+// mapping shows it.
+type module struct {
+	id   format.ModuleID
+	path string   // as its process names it
+	file *os.File // the very file, whatever its name points at by now; nil when it could not be opened
+}
+
+// moduleKey is how the kernel tells files apart in /proc/PID/maps.
+type moduleKey struct{ dev, inode uint64 }
+
+// modules holds every mapped file once.
+type modules struct {
+	w     *format.Writer
+	byKey map[moduleKey]*module
+	// opened is called with each module that is seen for the first time.
+	opened func(pid uint32, m *module)
+}
+
+func newModules(w *format.Writer) *modules {
+	return &modules{w: w, byKey: map[moduleKey]*module{}}
+}
+
+// open returns the module of a line of a process's maps.
+func (ms *modules) open(pid uint32, m symbol.Mapping) *module {
+	key := moduleKey{m.Dev, m.Inode}
+	if mod := ms.byKey[key]; mod != nil {
+		return mod
+	}
+	mod := &module{path: m.Path}
+	mod.file, _ = os.Open(procPath(pid, "map_files", fmt.Sprintf("%x-%x", m.Start, m.End)))
+	if mod.file == nil {
+		// map_files needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE; the name serves where it still leads to the file.
+		mod.file = openSame(procPath(pid, "root", m.Path), m.Inode)
+	}
+	return ms.add(pid, key, mod)
+}
+
+// openNew returns the module of a mapping that the kernel just told of. The
+// process may have ended or unmapped it since: then only the name is known.
+func (ms *modules) openNew(pid uint32, key moduleKey, start, length uint64, name string) *module {
+	if mod := ms.byKey[key]; mod != nil {
+		return mod
+	}
+	page := uint64(os.Getpagesize())
+	link := procPath(pid, "map_files", fmt.Sprintf("%x-%x", start, start+(length+page-1)&^(page-1)))
+	mod := &module{path: name}
+	if path, err := os.Readlink(link); err == nil {
+		mod.path = strings.TrimSuffix(path, " (deleted)")
+		mod.file, _ = os.Open(link)
+	}
+	return ms.add(pid, key, mod)
+}
+
+func (ms *modules) add(pid uint32, key moduleKey, mod *module) *module {
+	row := format.Module{Path: mod.path}
+	if mod.file != nil {
+		row.BuildID = buildID(mod.file)
+	}
+	mod.id = ms.w.Module(row)
+	ms.byKey[key] = mod
+	if ms.opened != nil && mod.file != nil {
+		ms.opened(pid, mod)
+	}
+	return mod
+}
+
+// buildID reads a file's build-id; a file without one is known by its path.
+func buildID(f *os.File) string {
+	st, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	e, err := probe.NewELF(f, st.Size(), f.Name())
+	if err != nil {
+		return ""
+	}
+	return e.BuildID()
+}
+
+func (ms *modules) close() {
+	for _, m := range ms.byKey {
+		if m.file != nil {
+			m.file.Close()
+		}
+	}
+}
+
+// openSame opens a path if it is still the inode that was mapped.
+func openSame(path string, inode uint64) *os.File {
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return nil
+	}
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil || st.Ino != inode {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// userDev turns the kernel's own device number (include/linux/kdev_t.h) into
+// the one that makedev(3) gives.
+func userDev(dev uint32) uint64 { return unix.Mkdev(dev>>20, dev&0xfffff) }

@@ -1,0 +1,69 @@
+package capture
+
+import (
+	"io"
+	"time"
+)
+
+// Options say what to record and where to.
+type Options struct {
+	Output string // path of the capture
+	Force  bool   // overwrite it if it is there
+
+	Pids    []int    // processes to follow
+	Comms   []string // names whose processes are followed, now and when they appear
+	Command []string // a program to run and follow
+
+	Packs    []string      // names of packs; none: all that suit the targets
+	Duration time.Duration // 0: until the targets end or the context does
+	MaxSize  int64         // bytes of the file at which recording ends; 0: no limit
+	RingSize int           // bytes of the ring; a power of two of pages; 0: DefaultRingSize
+	Stacks   string        // StacksFP or StacksNone; "": StacksFP
+
+	Version string    // of tcap, for the header
+	Args    []string  // how tcap was called, for the header
+	Stderr  io.Writer // warnings and remarks, a line each
+	// Progress, when set, is called a few times a second from Record's own goroutine.
+	Progress func(Summary)
+	// Interrupts, when set, delivers what the user sends while the command
+	// runs: the first of them lets the command end by itself, the second ends
+	// the recording.
+	Interrupts <-chan Interrupt
+}
+
+// An Interrupt is a request to end the recording.
+type Interrupt struct {
+	Forward bool // hand it to the command as SIGTERM: only tcap got it, not the whole terminal group
+}
+
+// Ways to take stacks.
+const (
+	StacksFP   = "fp"   // by frame pointers
+	StacksNone = "none" // none
+)
+
+// DefaultRingSize holds about half a second of the fastest allocation stream
+// that probes let through (64 MiB).
+const DefaultRingSize = 64 << 20
+
+// A Summary says how a recording went.
+type Summary struct {
+	Path       string
+	Events     uint64
+	Lost       uint64 // events that the kernel had no room for
+	Bytes      int64  // size of the file
+	Duration   time.Duration
+	Reason     string // why it ended: one of the End constants
+	ExitStatus int    // of the command, as a shell would give it; 0 without one
+	Running    int    // pid of a command that was left running; 0 if none was
+}
+
+// Why a recording ended.
+const (
+	EndCommand   = "command exited"
+	EndTargets   = "last target exited"
+	EndDuration  = "duration reached"
+	EndSize      = "size limit reached"
+	EndInterrupt = "interrupted"
+	EndWrite     = "write error"
+)

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package capture
+
+import (
+	"context"
+	"errors"
+)
+
+// Record needs Linux: captures can be read anywhere, but not made.
+func Record(context.Context, Options) (*Summary, error) {
+	return nil, errors.New("record: recording needs Linux; captures can be analyzed here")
+}

@@ -1,0 +1,157 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/tcap-dev/tcap/capture/tracefs"
+	"golang.org/x/sys/unix"
+)
+
+// A pack is something that can be recorded. Adding one is adding a row to packs.
+type pack struct {
+	name        string
+	needsTarget bool // too dear to record of every process
+	attach      func(r *recorder) error
+}
+
+var packs = []pack{
+	{"heap", true, (*recorder).attachHeap},
+	{"tcp", false, (*recorder).attachTCP},
+}
+
+// PackNames lists what can be recorded.
+func PackNames() []string {
+	var names []string
+	for _, p := range packs {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// packs are the names of what to record: what was asked for, or all that suits
+// the targets.
+func (o *Options) packs() []string {
+	if len(o.Packs) > 0 {
+		return o.Packs
+	}
+	targeted := len(o.Pids) > 0 || len(o.Comms) > 0 || len(o.Command) > 0
+	var names []string
+	for _, p := range packs {
+		if targeted || !p.needsTarget {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
+// checkPacks refuses names that are no packs, and packs without the target they need.
+func (o *Options) checkPacks(hasTargets bool) error {
+	for _, name := range o.Packs {
+		i := slices.IndexFunc(packs, func(p pack) bool { return p.name == name })
+		if i < 0 {
+			return fmt.Errorf("-e %s: no such pack; there are %s", name, strings.Join(PackNames(), ", "))
+		}
+		if packs[i].needsTarget && !hasTargets {
+			return fmt.Errorf("-e %s: it makes every call of a process trap, so say whose: -p PID, --comm NAME or -- COMMAND", name)
+		}
+	}
+	return nil
+}
+
+// attachPacks attaches what is to be recorded. What fails is named and the rest
+// is recorded, unless it was asked for by name.
+func (r *recorder) attachPacks() error {
+	wanted := r.opts.packs()
+	attached := 0
+	var errs []error
+	for _, p := range packs {
+		if !slices.Contains(wanted, p.name) {
+			continue
+		}
+		err := p.attach(r)
+		if err == nil {
+			attached++
+			continue
+		}
+		err = fmt.Errorf("pack %s: %w", p.name, err)
+		if len(r.opts.Packs) > 0 {
+			return err
+		}
+		errs = append(errs, err)
+		if err := r.note(true, err.Error()); err != nil {
+			return err
+		}
+	}
+	if attached == 0 {
+		return fmt.Errorf("nothing could be recorded: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+// attachProcesses follows the targets' lives.
+func (r *recorder) attachProcesses() error {
+	for _, prog := range []*ebpf.Program{
+		r.objs.ProcessFork, r.objs.ProcessExec, r.objs.ProcessExit, r.objs.TaskRenamed,
+	} {
+		l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+		if err != nil {
+			return fmt.Errorf("attach %s: %w: the kernel needs BTF and BPF trampolines; see `tcap doctor`", prog, err)
+		}
+		r.closers = append(r.closers, l.Close)
+	}
+	return nil
+}
+
+// attachMemory tells of the targets' mappings.
+func (r *recorder) attachMemory(fs *tracefs.FS) error {
+	for name, prog := range map[string]*ebpf.Program{
+		"sys_enter_mmap": r.objs.EnterMmap, "sys_exit_mmap": r.objs.ExitMmap,
+		"sys_enter_munmap": r.objs.EnterMunmap, "sys_exit_munmap": r.objs.ExitMunmap,
+		"sys_enter_mremap": r.objs.EnterMremap, "sys_exit_mremap": r.objs.ExitMremap,
+		"sys_enter_brk": r.objs.EnterBrk, "sys_exit_brk": r.objs.ExitBrk,
+	} {
+		c, err := attachTracepoint(fs, "syscalls", name, prog)
+		if err != nil {
+			return err
+		}
+		r.closers = append(r.closers, c.Close)
+	}
+	return nil
+}
+
+// tracepoint is a program on a tracepoint: the link and the event that it hangs on.
+type tracepoint struct {
+	link.Link
+	fd int
+}
+
+func (t tracepoint) Close() error {
+	return errors.Join(t.Link.Close(), unix.Close(t.fd))
+}
+
+// attachTracepoint runs a program at a tracepoint, wherever tracefs is mounted.
+// The event is opened on one CPU; the program runs on all, since it hangs on
+// the tracepoint and not on the event (kernel/trace/trace_event_perf.c).
+func attachTracepoint(fs *tracefs.FS, group, name string, prog *ebpf.Program) (io.Closer, error) {
+	id, err := fs.EventID(group, name)
+	if err != nil {
+		return nil, fmt.Errorf("attach tracepoint %s:%s: %w", group, name, err)
+	}
+	attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_TRACEPOINT, Config: id, Size: unix.PERF_ATTR_SIZE_VER1, Sample: 1, Wakeup: 1}
+	fd, err := unix.PerfEventOpen(&attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("attach tracepoint %s:%s: perf_event_open: %w", group, name, err)
+	}
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: prog, Attach: ebpf.AttachPerfEvent})
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("attach tracepoint %s:%s: %w", group, name, err)
+	}
+	return tracepoint{l, fd}, nil
+}

@@ -1,0 +1,260 @@
+package capture
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/tcap-dev/tcap/capture/symbol"
+	"github.com/tcap-dev/tcap/format"
+)
+
+// processes follows who the recorded tasks are: their names, their address
+// spaces and what is mapped there. It is fed in the ring's order, so that an
+// address is explained by what was mapped when it was seen.
+type processes struct {
+	w       *format.Writer
+	byPid   map[uint32]*process
+	byTid   map[uint32]*thread
+	spaces  uint32 // address spaces numbered so far
+	modules *modules
+
+	lastTid uint32 // the thread of the event before, most likely this one's too
+	last    *thread
+}
+
+// A process is a thread group at one stage: exec gives it a new space.
+type process struct {
+	pid   uint32
+	uid   uint32
+	space *space
+}
+
+// A space is an address space. vfork children share their parent's.
+type space struct {
+	id       uint32
+	users    int // processes in it
+	mappings []mapping
+	changes  uint32 // bumped when an address may have got another meaning
+}
+
+// A mapping is an executable file mapping.
+type mapping struct {
+	start, end uint64
+	offset     uint64 // of start in the file
+	module     *module
+}
+
+type thread struct {
+	proc *process
+	tid  uint32
+	comm string
+	task format.TaskID // row for the present name and space; 0 to be made
+}
+
+func newProcesses(w *format.Writer, m *modules) *processes {
+	return &processes{w: w, byPid: map[uint32]*process{}, byTid: map[uint32]*thread{}, modules: m}
+}
+
+func (ps *processes) newSpace() *space {
+	ps.spaces++
+	return &space{id: ps.spaces, users: 1}
+}
+
+// process returns the process of a pid, made on first sight.
+func (ps *processes) process(pid uint32) *process {
+	p := ps.byPid[pid]
+	if p == nil {
+		p = &process{pid: pid, uid: uidOf(pid), space: ps.newSpace()}
+		ps.byPid[pid] = p
+	}
+	return p
+}
+
+// thread returns the thread of a tid, made on first sight with the name it has now.
+func (ps *processes) thread(pid, tid uint32) *thread {
+	if tid == ps.lastTid && ps.last != nil && ps.last.proc.pid == pid {
+		return ps.last
+	}
+	t := ps.byTid[tid]
+	if t == nil || t.proc.pid != pid {
+		t = &thread{proc: ps.process(pid), tid: tid, comm: commOf(pid, tid)}
+		ps.byTid[tid] = t
+	}
+	ps.lastTid, ps.last = tid, t
+	return t
+}
+
+// task returns the row of the task table for a thread as it is now.
+func (ps *processes) task(pid, tid uint32) format.TaskID {
+	t := ps.thread(pid, tid)
+	if t.task == 0 {
+		t.task = ps.w.Task(format.Task{Pid: pid, Tid: tid, Space: t.proc.space.id, Uid: t.proc.uid, Comm: t.comm})
+	}
+	return t.task
+}
+
+// retask makes the rows of a process's threads anew at their next event.
+func (ps *processes) retask(p *process) {
+	for _, t := range ps.byTid {
+		if t.proc == p {
+			t.task = 0
+		}
+	}
+}
+
+func (ps *processes) rename(pid, tid uint32, comm string) {
+	t := ps.thread(pid, tid)
+	if t.comm != comm {
+		t.comm, t.task = comm, 0
+	}
+}
+
+// fork notes a new process, or a new thread when childPid is the parent's pid.
+func (ps *processes) fork(parent *process, childPid, childTid uint32, sharedVM bool, comm string) *process {
+	if childPid == parent.pid {
+		ps.byTid[childTid] = &thread{proc: parent, tid: childTid, comm: comm}
+		return parent
+	}
+	child := &process{pid: childPid, uid: parent.uid}
+	if sharedVM {
+		child.space = parent.space
+		child.space.users++
+	} else {
+		child.space = ps.newSpace()
+		child.space.mappings = append([]mapping(nil), parent.space.mappings...)
+	}
+	ps.byPid[childPid] = child
+	ps.byTid[childTid] = &thread{proc: child, tid: childTid, comm: comm}
+	return child
+}
+
+// exec gives the process a new address space and leaves it one thread.
+func (ps *processes) exec(pid, uid uint32, comm string) *process {
+	p := ps.process(pid)
+	p.space.users--
+	p.space = ps.newSpace()
+	p.uid = uid
+	for tid, t := range ps.byTid {
+		if t.proc == p && tid != pid {
+			delete(ps.byTid, tid)
+		}
+	}
+	ps.byTid[pid] = &thread{proc: p, tid: pid, comm: comm}
+	ps.last = nil
+	return p
+}
+
+// exit forgets a thread, and its process when gone is set. It reports whether
+// the address space went with it.
+func (ps *processes) exit(pid, tid uint32, gone bool) (spaceGone bool) {
+	delete(ps.byTid, tid)
+	ps.last = nil
+	if !gone {
+		return false
+	}
+	p := ps.byPid[pid]
+	if p == nil {
+		return false
+	}
+	delete(ps.byPid, pid)
+	for id, t := range ps.byTid {
+		if t.proc == p {
+			delete(ps.byTid, id)
+		}
+	}
+	p.space.users--
+	return p.space.users == 0
+}
+
+// mapped adds a mapping; what it covers is gone.
+func (s *space) mapped(m mapping) {
+	s.unmapped(m.start, m.end)
+	s.mappings = append(s.mappings, m)
+}
+
+// unmapped takes a range out, cutting mappings that lie partly in it. It
+// reports whether there were any.
+func (s *space) unmapped(start, end uint64) bool {
+	hit := false
+	var kept []mapping
+	for _, m := range s.mappings {
+		if m.end <= start || end <= m.start {
+			kept = append(kept, m)
+			continue
+		}
+		hit = true
+		if m.start < start {
+			kept = append(kept, mapping{m.start, start, m.offset, m.module})
+		}
+		if end < m.end {
+			kept = append(kept, mapping{end, m.end, m.offset + end - m.start, m.module})
+		}
+	}
+	if hit {
+		s.mappings = kept
+		s.changes++
+	}
+	return hit
+}
+
+// find gives the module and the file offset of an address.
+func (s *space) find(addr uint64) (*module, uint64) {
+	for i := range s.mappings {
+		if m := &s.mappings[i]; m.start <= addr && addr < m.end {
+			return m.module, m.offset + addr - m.start
+		}
+	}
+	return nil, addr
+}
+
+// readMaps takes the executable file mappings of a process from /proc. A
+// process that ended meanwhile has none.
+func (ps *processes) readMaps(p *process) {
+	f, err := os.Open(procPath(p.pid, "maps"))
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	all, err := symbol.ParseMaps(f)
+	if err != nil {
+		return
+	}
+	for _, m := range all {
+		if !m.Exec || m.Inode == 0 {
+			continue
+		}
+		mod := ps.modules.open(p.pid, m)
+		p.space.mapped(mapping{start: m.Start, end: m.End, offset: m.Offset, module: mod})
+	}
+}
+
+func procPath(pid uint32, parts ...string) string {
+	return filepath.Join(append([]string{"/proc", strconv.Itoa(int(pid))}, parts...)...)
+}
+
+// commOf reads a thread's name; "" when it is gone.
+func commOf(pid, tid uint32) string {
+	b, err := os.ReadFile(procPath(pid, "task", strconv.Itoa(int(tid)), "comm"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(string(b), "\n")
+}
+
+// uidOf reads a process's effective user id; 0 when it is gone.
+func uidOf(pid uint32) uint32 {
+	b, err := os.ReadFile(procPath(pid, "status"))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		var real, effective uint32
+		if n, _ := fmt.Sscanf(line, "Uid: %d %d", &real, &effective); n == 2 {
+			return effective
+		}
+	}
+	return 0
+}

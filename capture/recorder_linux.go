@@ -1,0 +1,285 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/tcap-dev/tcap/bpf"
+	"github.com/tcap-dev/tcap/capture/tracefs"
+	"github.com/tcap-dev/tcap/format"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// pollEvery bounds how long a record waits in a quiet ring.
+	pollEvery = 50 * time.Millisecond
+	// checkEvery is the resolution of loss windows and of the limits.
+	checkEvery = 200 * time.Millisecond
+	// flushEvery bounds what a kill of the recorder costs.
+	flushEvery = 400 * time.Millisecond
+)
+
+// recorder is one recording. All its methods run in the goroutine of [Record].
+type recorder struct {
+	opts    Options
+	file    *os.File
+	w       *format.Writer
+	objs    bpf.RawObjects
+	ring    *ringbuf.Reader
+	closers []func() error // of what is attached, run last to first when recording ends
+
+	procs   *processes
+	modules *modules
+	stacks  *stackTable
+	names   *symbolizer
+	loss    *ledger
+	fs      *tracefs.FS
+	heap    *heapProbes // nil when the pack is not recorded
+	tcp     *tcpProbes
+
+	cmd        *command
+	alive      map[uint32]bool // target processes; recording ends when the last is gone
+	begun      int64           // monotonic ns
+	ev         format.Event    // the event being built; one, since Append copies
+	bad        uint64          // records that could not be decoded
+	reason     string
+	exitStatus int
+}
+
+// Record makes a capture. It returns when one of the ends in [Options] is
+// reached or ctx is done, with a complete file; the error is nil unless
+// recording could not begin or its result is not to be had.
+func Record(ctx context.Context, o Options) (*Summary, error) {
+	r := &recorder{opts: o, alive: map[uint32]bool{}}
+	if err := r.begin(); err != nil {
+		r.abandon()
+		return nil, err
+	}
+	runErr := r.run(ctx)
+	sum, err := r.finish()
+	return sum, errors.Join(runErr, err)
+}
+
+// begin does everything up to the first event of the running targets.
+func (r *recorder) begin() error {
+	if err := r.opts.check(); err != nil {
+		return err
+	}
+	if len(r.opts.Command) > 0 {
+		cmd, err := launch(r.opts.Command)
+		if err != nil {
+			return err
+		}
+		r.cmd = cmd
+	}
+	if err := r.create(); err != nil {
+		return err
+	}
+	if err := r.load(); err != nil {
+		return err
+	}
+	r.modules = newModules(r.w)
+	r.procs = newProcesses(r.w, r.modules)
+	r.names = newSymbolizer()
+	r.stacks = newStackTable(r.w, r.names)
+	r.loss = newLedger(r.objs.Lost, monotonic())
+	if err := r.attach(); err != nil {
+		return err
+	}
+	r.begun = monotonic()
+	if r.cmd != nil {
+		r.cmd.run()
+	}
+	return nil
+}
+
+// abandon undoes a beginning that went wrong. The file, which has nothing in it,
+// goes too.
+func (r *recorder) abandon() {
+	r.detach()
+	if r.cmd != nil {
+		r.cmd.abandon()
+	}
+	if r.names != nil {
+		r.names.finish(r.w)
+	}
+	if r.modules != nil {
+		r.modules.close()
+	}
+	r.objs.Close()
+	if r.w != nil {
+		r.w.Close(format.Trailer{})
+	}
+	if r.file != nil {
+		r.file.Close()
+		os.Remove(r.opts.Output)
+	}
+}
+
+// run is the one loop: records in, events out.
+func (r *recorder) run(ctx context.Context) error {
+	var rec ringbuf.Record
+	ends := newEnds(ctx, r)
+	defer ends.stop()
+	lastCheck, lastFlush := time.Now(), time.Now()
+	for {
+		r.ring.SetDeadline(time.Now().Add(pollEvery))
+		if err := r.drain(&rec, lastCheck.Add(checkEvery)); err != nil {
+			return r.writeError(err)
+		}
+		now := time.Now()
+		if now.Sub(lastCheck) >= checkEvery {
+			lastCheck = now
+			if err := r.check(); err != nil {
+				return r.writeError(err)
+			}
+		}
+		if now.Sub(lastFlush) >= flushEvery {
+			lastFlush = now
+			if err := r.w.Flush(); err != nil {
+				return r.writeError(err)
+			}
+		}
+		if r.reason = ends.reached(); r.reason != "" {
+			return nil
+		}
+	}
+}
+
+// drain takes records until the ring has been empty for a poll, or until the
+// time has come to do something else.
+func (r *recorder) drain(rec *ringbuf.Record, until time.Time) error {
+	for n := 0; ; n++ {
+		err := r.ring.ReadInto(rec)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the ring: %w", err)
+		}
+		if err := r.decode(rec.RawSample); err != nil {
+			return err
+		}
+		if n&0x3ff == 0x3ff && time.Now().After(until) {
+			return nil
+		}
+	}
+}
+
+// check does what is done a few times a second.
+func (r *recorder) check() error {
+	if err := r.loss.check(monotonic(), r.w.Append); err != nil {
+		return err
+	}
+	r.names.collect(r.w)
+	if r.heap != nil {
+		r.heap.check()
+	}
+	if r.opts.Progress != nil {
+		r.opts.Progress(*r.summary())
+	}
+	return nil
+}
+
+// writeError ends the recording: what could be written stays a valid capture.
+func (r *recorder) writeError(err error) error {
+	r.reason = EndWrite
+	if errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("write %s: %w: the capture ends here and is valid up to this point; free space or record elsewhere", r.opts.Output, err)
+	}
+	return fmt.Errorf("write %s: %w: the capture ends here", r.opts.Output, err)
+}
+
+// finish detaches, takes what is left in the ring, and completes the file.
+func (r *recorder) finish() (*Summary, error) {
+	if r.tcp != nil && r.reason != EndWrite {
+		r.tcp.snapshotEnd()
+	}
+	r.detach()
+	var rec ringbuf.Record
+	r.ring.SetDeadline(time.Now().Add(-time.Second))
+	var err error
+	if r.reason != EndWrite {
+		err = r.drain(&rec, time.Now().Add(time.Minute))
+		err = errors.Join(err, r.loss.check(monotonic(), r.w.Append))
+		err = errors.Join(err, r.remarks())
+	}
+	r.names.finish(r.w)
+	sum := r.summary()
+	err = errors.Join(err, r.w.Close(format.Trailer{
+		End: anchor(), Reason: r.reason, ExitStatus: r.exitStatus, Lost: r.loss.total,
+	}))
+	r.ring.Close()
+	r.modules.close()
+	r.objs.Close()
+	if fi, statErr := r.file.Stat(); statErr == nil {
+		sum.Bytes = fi.Size()
+	}
+	err = errors.Join(err, r.file.Close())
+	if err != nil && r.reason != EndWrite {
+		err = fmt.Errorf("finish %s: %w", r.opts.Output, err)
+	}
+	if r.reason == EndWrite {
+		err = nil // reported already
+	}
+	return sum, err
+}
+
+// remarks are what a reader of the capture should know beside the loss.
+func (r *recorder) remarks() error {
+	if r.stacks.Unknown > 0 {
+		if err := r.note(true, fmt.Sprintf("%d events have no stack: its frames were lost in the ring", r.stacks.Unknown)); err != nil {
+			return err
+		}
+	}
+	if r.bad > 0 {
+		return r.note(true, fmt.Sprintf("%d records could not be decoded", r.bad))
+	}
+	return nil
+}
+
+// note puts a remark into the capture and, when it is a warning, before the user.
+func (r *recorder) note(warning bool, text string) error {
+	e := format.Event{Kind: format.KindNote, Time: monotonic()}
+	e.V[format.NoteLevel] = flag(warning)
+	e.V[format.NoteText] = uint64(r.w.String(text))
+	if warning && r.opts.Stderr != nil {
+		fmt.Fprintf(r.opts.Stderr, "tcap: warning: %s\n", text)
+	}
+	return r.w.Append(&e)
+}
+
+func (r *recorder) detach() {
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		r.closers[i]()
+	}
+	r.closers = nil
+}
+
+func (r *recorder) summary() *Summary {
+	st := r.w.Stats()
+	s := &Summary{
+		Path: r.opts.Output, Events: st.Events, Lost: r.loss.total, Bytes: r.w.Size(),
+		Duration: time.Duration(monotonic() - r.begun), Reason: r.reason, ExitStatus: r.exitStatus,
+	}
+	if r.cmd != nil && r.reason != EndCommand {
+		s.Running = r.cmd.pid()
+	}
+	return s
+}
+
+// monotonic is the clock of bpf_ktime_get_ns.
+func monotonic() int64 {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
+}
+
+// anchor reads both clocks together.
+func anchor() format.ClockAnchor {
+	return format.ClockAnchor{Mono: monotonic(), Wall: time.Now().UnixNano()}
+}

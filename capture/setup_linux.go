@@ -1,0 +1,280 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+	"github.com/tcap-dev/tcap/bpf"
+	"github.com/tcap-dev/tcap/capture/tracefs"
+	"github.com/tcap-dev/tcap/format"
+	"golang.org/x/sys/unix"
+)
+
+// check fills in what was left open and refuses what makes no sense.
+func (o *Options) check() error {
+	if o.RingSize == 0 {
+		o.RingSize = DefaultRingSize
+	}
+	if page := os.Getpagesize(); o.RingSize < page || o.RingSize&(o.RingSize-1) != 0 {
+		return fmt.Errorf("ring size %d: must be a power of two and at least a page (%d bytes)", o.RingSize, page)
+	}
+	if o.Stacks == "" {
+		o.Stacks = StacksFP
+	}
+	if o.Stacks != StacksFP && o.Stacks != StacksNone {
+		return fmt.Errorf("stacks %q: must be %s or %s", o.Stacks, StacksFP, StacksNone)
+	}
+	for _, c := range o.Comms {
+		if len(c) > 15 || c == "" {
+			return fmt.Errorf("comm %q: the kernel keeps 1 to 15 bytes of a name; give those", c)
+		}
+	}
+	if len(o.Comms) > 64 {
+		return fmt.Errorf("%d comms: at most 64 can be followed", len(o.Comms))
+	}
+	if err := o.checkPacks(len(o.Pids)+len(o.Comms)+len(o.Command) > 0); err != nil {
+		return err
+	}
+	for _, pid := range o.Pids {
+		if err := checkPid(pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *recorder) hasTargets() bool {
+	o := &r.opts
+	return len(o.Pids) > 0 || len(o.Comms) > 0 || len(o.Command) > 0
+}
+
+func checkPid(pid int) error {
+	b, err := os.ReadFile(procPath(uint32(pid), "status"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("pid %d: no such process", pid)
+	}
+	if err != nil {
+		return fmt.Errorf("pid %d: %w", pid, err)
+	}
+	tgid := statusField(string(b), "Tgid:")
+	if tgid != strconv.Itoa(pid) {
+		return fmt.Errorf("pid %d is a thread of process %s; give that", pid, tgid)
+	}
+	if statusField(string(b), "State:") == "Z (zombie)" {
+		return fmt.Errorf("pid %d has ended already (zombie)", pid)
+	}
+	if link, err := os.Readlink(procPath(uint32(pid), "exe")); err != nil && errors.Is(err, fs.ErrNotExist) && link == "" {
+		return fmt.Errorf("pid %d is a kernel thread; it has no user code to record", pid)
+	}
+	return nil
+}
+
+func statusField(status, key string) string {
+	for line := range strings.Lines(status) {
+		if v, ok := strings.CutPrefix(line, key); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
+func createError(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("create %s: it exists; use --force to overwrite it", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("create %s: %w: choose a directory you may write to with -o", path, err)
+	}
+	return fmt.Errorf("create capture: %w", err)
+}
+
+// giveToInvoker makes the file belong to who called sudo.
+func giveToInvoker(f *os.File) {
+	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
+	if err != nil || os.Geteuid() != 0 {
+		return
+	}
+	gid, err := strconv.Atoi(os.Getenv("SUDO_GID"))
+	if err != nil {
+		gid = -1
+	}
+	f.Chown(uid, gid) // a file system without owners is no reason to stop
+}
+
+func (r *recorder) newWriter() error {
+	var uts unix.Utsname
+	unix.Uname(&uts)
+	host, _ := os.Hostname()
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	var targets []string
+	for _, pid := range r.opts.Pids {
+		targets = append(targets, fmt.Sprintf("pid %d", pid))
+	}
+	for _, c := range r.opts.Comms {
+		targets = append(targets, "comm "+c)
+	}
+	if r.cmd != nil {
+		targets = append(targets, strings.Join(r.opts.Command, " "))
+	}
+	w, err := format.NewWriter(r.file, format.Header{
+		Tool: "tcap", ToolVersion: r.opts.Version,
+		Host: host, Kernel: unix.ByteSliceToString(uts.Release[:]), Arch: runtime.GOARCH, OS: runtime.GOOS,
+		CPUs: runtime.NumCPU(), PageSize: os.Getpagesize(),
+		Command: r.opts.Args, Targets: targets, Start: anchor(), BootID: strings.TrimSpace(string(boot)),
+		Packs: r.opts.packs(), Stacks: r.opts.Stacks,
+	}, format.WriterOptions{})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", r.opts.Output, err)
+	}
+	r.w = w
+	return nil
+}
+
+// load brings the programs into the kernel, as far as it has what they hook.
+func (r *recorder) load() error {
+	// Before 5.11 maps counted against RLIMIT_MEMLOCK; since then against the
+	// memory cgroup, and it does not matter that the limit cannot be raised.
+	rlimit.RemoveMemlock()
+	spec, err := bpf.LoadRaw()
+	if err != nil {
+		return fmt.Errorf("read BPF programs: %w", err)
+	}
+	spec.Maps["events"].MaxEntries = uint32(r.opts.RingSize)
+	vars := map[string]any{
+		"want_stacks": r.opts.Stacks == StacksFP,
+		"match_comms": len(r.opts.Comms) > 0,
+	}
+	for name, v := range vars {
+		if err := spec.Variables[name].Set(v); err != nil {
+			return fmt.Errorf("set %s of the BPF programs: %w", name, err)
+		}
+	}
+	if err := spec.LoadAndAssign(&r.objs, nil); err != nil {
+		return loadError(err)
+	}
+	if r.ring, err = ringbuf.NewReader(r.objs.Events); err != nil {
+		return fmt.Errorf("open the ring: %w", err)
+	}
+	return nil
+}
+
+func loadError(err error) error {
+	var ve *ebpf.VerifierError
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("load BPF programs: %w: run as root, or give tcap CAP_BPF and CAP_PERFMON; `tcap doctor` says what is missing", err)
+	case errors.As(err, &ve):
+		return fmt.Errorf("load BPF programs: the kernel's verifier refused one; `tcap doctor` says what this kernel supports: %w", err)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("load BPF programs: %w: `tcap doctor` says what this kernel lacks", err)
+	}
+	return fmt.Errorf("load BPF programs: %w", err)
+}
+
+// targetPids are the processes to follow that exist now.
+func (r *recorder) targetPids() ([]uint32, error) {
+	var pids []uint32
+	for _, p := range r.opts.Pids {
+		pids = append(pids, uint32(p))
+	}
+	if r.cmd != nil {
+		pids = append(pids, uint32(r.cmd.pid()))
+	}
+	if len(r.opts.Comms) > 0 {
+		all, err := os.ReadDir("/proc")
+		if err != nil {
+			return nil, fmt.Errorf("list processes: %w", err)
+		}
+		for _, d := range all {
+			pid, err := strconv.Atoi(d.Name())
+			if err == nil && slices.Contains(r.opts.Comms, commOf(uint32(pid), uint32(pid))) {
+				pids = append(pids, uint32(pid))
+			}
+		}
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids), nil
+}
+
+// attach makes the kernel tell of the targets, from the general to the
+// particular: first their lives, so that no child is missed, then what they
+// have mapped, then the packs.
+func (r *recorder) attach() error {
+	pids, err := r.targetPids()
+	if err != nil {
+		return err
+	}
+	if r.hasTargets() {
+		if err := r.attachProcesses(); err != nil {
+			return err
+		}
+		for _, c := range r.opts.Comms {
+			var name [16]byte
+			copy(name[:], c)
+			if err := r.objs.Comms.Put(name, uint8(1)); err != nil {
+				return fmt.Errorf("follow comm %q: %w", c, err)
+			}
+		}
+	}
+	for _, pid := range pids {
+		if err := r.objs.Targets.Put(pid, uint8(1)); err != nil {
+			return fmt.Errorf("follow pid %d: %w", pid, err)
+		}
+		r.alive[pid] = true
+	}
+	if err := r.attachPacks(); err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := r.adopt(pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt learns what a running target is like.
+func (r *recorder) adopt(pid uint32) error {
+	p := r.procs.process(pid)
+	tasks, err := os.ReadDir(procPath(pid, "task"))
+	if err != nil {
+		if r.cmd == nil && len(r.opts.Pids) == 1 {
+			return fmt.Errorf("pid %d: it ended while recording began", pid)
+		}
+		delete(r.alive, pid)
+		return nil
+	}
+	for _, t := range tasks {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			r.procs.thread(pid, uint32(tid))
+		}
+	}
+	r.procs.readMaps(p)
+	if err := r.tellMappings(p, monotonic()); err != nil {
+		return err
+	}
+	return r.started(p)
+}
+
+// tracing opens tracefs, once.
+func (r *recorder) tracing() (*tracefs.FS, error) {
+	if r.fs != nil {
+		return r.fs, nil
+	}
+	fs, err := tracefs.Open()
+	if err != nil {
+		return nil, err
+	}
+	r.fs = fs
+	r.closers = append(r.closers, fs.Close)
+	return fs, nil
+}
