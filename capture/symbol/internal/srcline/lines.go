@@ -302,11 +302,12 @@ func (l *lines) path(number uint64) string {
 	p := string(f.name[:min(len(f.name), maxString)])
 	if !path.IsAbs(p) {
 		// Directory 0 is the compilation's: an entry of the table from
-		// DWARF 5 on, implied before.
-		if dir := f.dir - l.first; dir < uint64(len(l.dirs)) {
+		// DWARF 5 on, implied before. Others are relative to it.
+		dir := f.dir - l.first
+		if dir < uint64(len(l.dirs)) {
 			p = path.Join(string(l.dirs[dir][:min(len(l.dirs[dir]), maxString)]), p)
 		}
-		if !path.IsAbs(p) {
+		if !path.IsAbs(p) && !(l.first == 0 && dir == 0) {
 			p = path.Join(l.compDir, p)
 		}
 	}

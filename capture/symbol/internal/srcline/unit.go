@@ -170,8 +170,9 @@ func (t *abbrevTable) get(code uint64) *abbrev {
 	return t.other[code]
 }
 
-// readAbbrev reads one abbreviation; its code is 0 at the end of the table.
-func (u *unit) readAbbrev(c *cursor, wanted uint64) abbrev {
+// readAbbrev reads one abbreviation, appending its attributes to arena; its code
+// is 0 at the end of the table.
+func (u *unit) readAbbrev(c *cursor, arena []attr) abbrev {
 	ab := abbrev{code: c.uleb()}
 	if ab.code == 0 {
 		return ab
@@ -198,10 +199,9 @@ func (u *unit) readAbbrev(c *cursor, wanted uint64) abbrev {
 		} else {
 			ab.size += n
 		}
-		if wanted == 0 || ab.code == wanted {
-			ab.attrs = append(ab.attrs, a)
-		}
+		arena = append(arena, a)
 	}
+	ab.attrs = arena
 	return ab
 }
 
@@ -212,15 +212,17 @@ func (d *Data) firstAbbrev(u *unit, code uint64) (abbrev, bool) {
 		return abbrev{}, false
 	}
 	c := d.at(d.s.Abbrev, u.abbrevOff)
+	var arena []attr
 	for !c.bad {
 		from := c.pos
-		ab := u.readAbbrev(&c, code)
+		ab := u.readAbbrev(&c, arena[:0])
 		if c.bad || ab.code == 0 || !d.spend(c.pos-from) {
 			break
 		}
 		if ab.code == code {
 			return ab, true
 		}
+		arena = ab.attrs
 	}
 	return abbrev{}, false
 }
@@ -233,9 +235,16 @@ func (d *Data) abbrevsOf(u *unit) *abbrevTable {
 	}
 	t := &abbrevTable{other: make(map[uint64]*abbrev)}
 	c := d.at(d.s.Abbrev, u.abbrevOff)
+	var arena []attr // one for all: most abbreviations have a few attributes
 	for !c.bad {
 		from := c.pos
-		ab := u.readAbbrev(&c, 0)
+		ab := u.readAbbrev(&c, arena[len(arena):])
+		if len(ab.attrs) <= cap(arena)-len(arena) {
+			arena = arena[:len(arena)+len(ab.attrs)]
+			ab.attrs = ab.attrs[:len(ab.attrs):len(ab.attrs)]
+		} else {
+			arena = make([]attr, 0, 4*len(ab.attrs)+256)
+		}
 		if c.bad || ab.code == 0 || !d.spend(c.pos-from) || !d.grow(64+16*len(ab.attrs)) {
 			break
 		}
