@@ -60,11 +60,6 @@ func linkProgram(fd int, prog *ebpf.Program, cookie uint64) (int, error) {
 	}
 }
 
-// fileKey identifies a file however it was named.
-type fileKey struct {
-	dev, ino uint64
-}
-
 func keyOf(fi os.FileInfo) fileKey {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -26,14 +26,16 @@ var ErrNoSymbol = errors.New("no such function")
 // Each calls fn for every function defined in .dynsym and .symtab, and those
 // of the separate debug file if the file itself has no .symtab. One function
 // may come several times. The walk ends when fn returns false.
-func (e *ELF) Each(fn func(Symbol) bool) error {
+func (e *ELF) Each(fn func(Symbol) bool) error { return e.each(true, fn) }
+
+func (e *ELF) each(debugFiles bool, fn func(Symbol) bool) error {
 	more := true
 	keep := func(s Symbol) bool { more = fn(s); return more }
 	if _, err := e.scan(elf.SHT_DYNSYM, e, keep); err != nil || !more {
 		return err
 	}
 	found, err := e.scan(elf.SHT_SYMTAB, e, keep)
-	if err != nil || found || !more {
+	if err != nil || found || !more || !debugFiles {
 		return err
 	}
 	if d := e.debugFile(); d != nil {
