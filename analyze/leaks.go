@@ -1,0 +1,202 @@
+package analyze
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"regexp"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tcap-dev/tcap/analyze/export"
+	"github.com/tcap-dev/tcap/format"
+)
+
+var leaksAnalyzer = Analyzer{
+	Name:  "leaks",
+	Short: "Heap blocks that were never freed, by the stack that allocated them",
+	Long: `Leaks lists the heap blocks that were allocated while recording and not freed
+by its end (or by --to), grouped by the stack that allocated them. Blocks that
+a process still had when it exited are leaks; those that went with an exec are
+counted apart, and so are frees of blocks from before the recording.
+
+--older, --younger, --min-size and --max-size select by age and size, --from
+and --to by the time of allocation, --pid, --tid and --comm by who allocated.
+A block's age runs from the return of its allocation to the end of the
+recording, to --to or to the exit of its process.`,
+	New: newLeaksRunner,
+}
+
+// leakOptions are the flags of the leaks analysis.
+type leakOptions struct {
+	older, younger   time.Duration // 0: any age
+	minSize, maxSize sizeFlag      // both ends belong to it
+	stackRegex       string
+	groupBy          string
+	sortBy           string
+	top              int
+	suppressions     []string
+	builtin          bool
+	mmap             bool
+}
+
+func newLeaksRunner(fs *pflag.FlagSet) Runner {
+	o := &leakOptions{maxSize: math.MaxUint64}
+	fs.DurationVar(&o.older, "older", 0, "only blocks at least this old (500ms, 10s)")
+	fs.DurationVar(&o.younger, "younger", 0, "only blocks younger than this")
+	fs.Var(&o.minSize, "min-size", "only blocks of at least this size (4096, 4KiB)")
+	fs.Var(&o.maxSize, "max-size", "only blocks of at most this size")
+	fs.StringVar(&o.stackRegex, "stack-regex", "", "only stacks with a frame whose function, file or module matches")
+	fs.StringVar(&o.groupBy, "group-by", "stack", "one row per `stack|size|thread|age`")
+	fs.StringVar(&o.sortBy, "sort", "bytes", "order rows by `bytes|blocks|age|first`")
+	fs.IntVar(&o.top, "top", -1, "rows to show, 0 for all (default 20 in text, else all)")
+	fs.StringArrayVar(&o.suppressions, "suppressions", nil, "leave out what a LeakSanitizer suppression `FILE` names")
+	fs.BoolVar(&o.builtin, "builtin-suppressions", true, "leave out what the C runtime itself keeps; counted in the report")
+	fs.BoolVar(&o.mmap, "mmap", false, "also list memory that the program mapped itself and did not unmap")
+	return o
+}
+
+// Run implements Runner.
+func (o *leakOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
+	c, err := o.collector(r)
+	if err != nil {
+		return nil, err
+	}
+	res := &Leaks{opt: *o}
+	if res.Capture, res.completeness, err = Describe(r); err != nil {
+		return nil, err
+	}
+	p := newPass(r, f, c)
+	c.want, c.windows = p.want, newFreeLoss(res.Capture, res.completeness, r.Damage())
+	var regions *regionTracker
+	if o.mmap {
+		regions = newRegionTracker(c)
+		p.ex.mem, p.onMem, p.m.onEnd = true, regions.event, regions.ended
+	}
+	p.onLoss = func(d []format.Damage) { c.windows = newFreeLoss(res.Capture, res.completeness, d) }
+	if err := p.run(ctx); err != nil {
+		return nil, err
+	}
+	unknown, err := p.sortUnknown(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res.completeness.addDamage(r)
+	if regions != nil {
+		res.Mmap = regions.finish(p.end, res.Capture)
+	}
+	res.fill(p, c, unknown)
+	return res, nil
+}
+
+// collector makes the collector that the flags ask for.
+func (o *leakOptions) collector(r *format.Reader) (*leakCollector, error) {
+	c := &leakCollector{opt: o, stacks: newStackTable(r), rows: map[groupKey]*leakRow{}, verdicts: map[uint32]verdict{}}
+	var ok bool
+	if c.key, ok = groupings[o.groupBy]; !ok {
+		return nil, fmt.Errorf("--group-by %q: it can be stack, size, thread or age", o.groupBy)
+	}
+	if _, ok := leakOrders[o.sortBy]; !ok {
+		return nil, fmt.Errorf("--sort %q: it can be bytes, blocks, age or first", o.sortBy)
+	}
+	if o.stackRegex != "" {
+		re, err := regexp.Compile(o.stackRegex)
+		if err != nil {
+			return nil, fmt.Errorf("--stack-regex: %w", err)
+		}
+		c.regex = re
+	}
+	for _, name := range o.suppressions {
+		list, err := readSuppressions(name)
+		if err != nil {
+			return nil, err
+		}
+		c.rules = append(c.rules, list...)
+	}
+	if o.builtin {
+		c.rules = append(c.rules, builtinSuppressions...)
+	}
+	c.matched = make([]count, len(c.rules))
+	return c, nil
+}
+
+func readSuppressions(name string) ([]Suppression, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("open suppressions: %w", err)
+	}
+	defer f.Close()
+	list, err := ParseSuppressions(f)
+	if err != nil {
+		return nil, fmt.Errorf("suppressions %s: %w", name, err)
+	}
+	return list, nil
+}
+
+// A freeLoss is a stretch of time in which the death of a block may have been
+// lost, on the clock of the events.
+type freeLoss struct{ from, to int64 }
+
+type freeLosses struct {
+	windows []freeLoss
+	at, to  int64 // the last answer of horizon
+	cached  bool
+}
+
+func newFreeLoss(c Capture, q Completeness, damage []format.Damage) freeLosses {
+	var f freeLosses
+	for _, w := range q.LossWindows {
+		if losesFrees(w.Kind) {
+			f.windows = append(f.windows, freeLoss{w.FromNs + c.StartMonoNs, w.ToNs + c.StartMonoNs})
+		}
+	}
+	for _, d := range damage {
+		if d.Events == 0 || d.Block != format.BlockEvents && d.Block != format.BlockInvalid {
+			continue
+		}
+		w := freeLoss{d.From, d.To}
+		if d.To == 0 {
+			w.to = maxTime
+		}
+		f.windows = append(f.windows, w)
+	}
+	return f
+}
+
+func losesFrees(kind string) bool {
+	return kind == kindName(format.KindFree) || kind == kindName(format.KindRealloc) || kind == unknownKind
+}
+
+func losesBirths(kind string) bool {
+	return kind == kindName(format.KindAlloc) || kind == kindName(format.KindRealloc) || kind == unknownKind
+}
+
+func kindName(k format.Kind) string { return format.Kinds[k].Name }
+
+// horizon returns the time up to which births are uncertain for blocks that
+// were followed until a time: the death of any block born by then may have
+// been lost.
+func (f *freeLosses) horizon(end int64) int64 {
+	if !f.cached || f.at != end {
+		f.at, f.to, f.cached = end, minTime, true
+		for _, w := range f.windows {
+			if w.from <= end {
+				f.to = max(f.to, w.to)
+			}
+		}
+	}
+	return f.to
+}
+
+// anyFrameMatches is --stack-regex.
+func anyFrameMatches(re *regexp.Regexp, frames []export.Frame) bool {
+	for i := range frames {
+		f := &frames[i]
+		if re.MatchString(f.Name()) || f.File != "" && re.MatchString(f.File) || f.Module != "" && re.MatchString(f.Module) {
+			return true
+		}
+	}
+	return false
+}
