@@ -45,7 +45,7 @@ type tables struct {
 func (t *tables) size() int64 {
 	n := t.symbols.bytes + t.lines.Size()
 	if t.goTable != nil {
-		n += t.goTable.bytes
+		n += t.goTable.size
 	}
 	return n
 }

@@ -3,7 +3,6 @@ package symbol
 import (
 	"bytes"
 	"debug/elf"
-	"debug/gosym"
 	"errors"
 	"fmt"
 	"io"
@@ -95,72 +94,6 @@ func altLines(f *elf.File, path string, opts *Options) (*srcline.Data, error) {
 		return data, err
 	}
 	return nil, nil // names that are in it will be missing
-}
-
-// goTable is a Go program's own table of functions and lines, which stripping
-// leaves in place. It does not tell what was inlined.
-type goTable struct {
-	table *gosym.Table
-	bytes int64
-}
-
-// readGoTable returns nil where there is none.
-func readGoTable(f *elf.File, limit int64) (t *goTable, err error) {
-	var data []byte
-	for _, name := range []string{".gopclntab", ".data.rel.ro.gopclntab"} { // the second in PIE
-		if data, err = sectionData(f, name, limit); data != nil || err != nil {
-			break
-		}
-	}
-	text := f.Section(".text")
-	if data == nil || text == nil || err != nil {
-		return nil, err
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			t, err = nil, fmt.Errorf("read .gopclntab: %v", p)
-		}
-	}()
-	table, err := gosym.NewTable(nil, gosym.NewLineTable(data, goTextStart(f, data, text.Addr)))
-	if err != nil {
-		return nil, fmt.Errorf("read .gopclntab: %w", err)
-	}
-	const funcBytes = 200 // gosym.Func and Sym
-	return &goTable{table, int64(len(data)) + int64(len(table.Funcs))*funcBytes}, nil
-}
-
-// goTextStart returns the address of runtime.text, which the table counts from.
-// In a program linked by the C linker, start-up code comes before it in .text;
-// its address then is in the header (runtime/symtab.go, pcHeader) of Go 1.18 to
-// 1.25, unless the program is position-independent.
-func goTextStart(f *elf.File, data []byte, text uint64) uint64 {
-	const go118, go120 = 0xfffffff0, 0xfffffff1
-	if len(data) < 32 || f.Class != elf.ELFCLASS64 {
-		return text
-	}
-	if magic := f.ByteOrder.Uint32(data); magic != go118 && magic != go120 {
-		return text
-	}
-	if start := f.ByteOrder.Uint64(data[24:]); start != 0 {
-		return start
-	}
-	return text
-}
-
-func (t *goTable) lookup(addr, back uint64) (frame Frame, ok bool) {
-	if t == nil {
-		return Frame{}, false
-	}
-	defer func() {
-		if recover() != nil {
-			frame, ok = Frame{}, false
-		}
-	}()
-	file, line, f := t.table.PCToLine(addr)
-	if f == nil {
-		return Frame{}, false
-	}
-	return Frame{Function: f.Name, File: file, Line: line, Offset: addr + back - f.Entry}, true
 }
 
 // fileRef finds a debug file again, if it is still the same.
