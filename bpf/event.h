@@ -152,6 +152,95 @@ struct mapping {
 	__u32 pad;
 };
 
+/*
+ * TCP. The id of a connection is its socket's cookie, and from bit 48 on how
+ * often the socket was connected before. Addresses are IPv6's or, with family
+ * 4, the first four bytes; ports are in host order. The header's pid, tid and
+ * these are of the task that did it, and 0 where no task is to be named.
+ */
+struct who {
+	char comm[COMM_LEN];
+	__u32 uid; /* effective */
+};
+
+struct tcp_endpoints { /* aux: uid of the socket */
+	struct hdr hdr;
+	struct who who;
+	__u32 netns; /* inode number */
+	__u64 conn;
+	__u8 laddr[16];
+	__u8 raddr[16];
+	__u16 lport; /* 0: not yet known */
+	__u16 rport;
+	__u8 family; /* 4 or 6 */
+	__u8 pad[3];
+};
+
+struct tcp_state { /* aux: old state, new state, shutdown, process; 8 bits each */
+	struct hdr hdr;
+	struct who who;
+	__u32 err;
+	__u64 conn;
+	__u64 tx;
+	__u64 rx;
+	__u32 retransmits;
+	__u32 srtt;    /* us */
+	__u32 min_rtt; /* us */
+	__u32 pad;
+};
+
+struct tcp_connect { /* aux: errno */
+	struct hdr hdr;
+	struct who who;
+	__s32 fd;
+	__u64 conn; /* 0: the socket never became a connection */
+	__u64 duration; /* ns */
+	__u8 raddr[16];
+	__u32 netns;
+	__u16 rport;
+	__u8 family;
+	__u8 pad;
+};
+
+struct tcp_accept { /* aux: file descriptor */
+	struct hdr hdr;
+	struct who who;
+	__u32 pad;
+	__u64 conn;
+};
+
+struct tcp_retransmit { /* aux: state */
+	struct hdr hdr;
+	__u64 conn;
+};
+
+struct tcp_reset { /* aux: 1 received, state; 8 bits each; reason */
+	struct hdr hdr;
+	__u64 conn;
+};
+
+struct tcp_destroy { /* aux: retransmits */
+	struct hdr hdr;
+	__u64 conn;
+	__u64 tx;
+	__u64 rx;
+	__u32 min_rtt; /* us */
+	__u32 pad;
+};
+
+struct tcp_snapshot { /* aux: 1 at the end, state; 8 bits each */
+	struct hdr hdr;
+	struct who who;
+	__s32 fd;
+	__u64 conn;
+	__u64 tx;
+	__u64 rx;
+	__u32 retransmits;
+	__u32 srtt;
+	__u32 min_rtt;
+	__u32 pad;
+};
+
 /* Every record; named as the ring's value, so that BTF tells user space of all. */
 union record {
 	enum kind kind_;
@@ -170,4 +259,12 @@ union record {
 	struct exit exit;
 	struct comm comm;
 	struct mapping mapping;
+	struct tcp_endpoints tcp_endpoints;
+	struct tcp_state tcp_state;
+	struct tcp_connect tcp_connect;
+	struct tcp_accept tcp_accept;
+	struct tcp_retransmit tcp_retransmit;
+	struct tcp_reset tcp_reset;
+	struct tcp_destroy tcp_destroy;
+	struct tcp_snapshot tcp_snapshot;
 };

@@ -55,6 +55,7 @@ struct super_block {
 } __core;
 
 struct inode {
+	unsigned short i_mode;
 	unsigned long i_ino;
 	struct super_block *i_sb;
 } __core;
@@ -95,4 +96,109 @@ struct task_struct {
 
 struct linux_binprm {
 	const char *filename;
+} __core;
+
+/* Sockets. */
+
+typedef struct {
+	__s64 counter;
+} __core atomic64_t;
+
+struct in6_addr {
+	union {
+		__u8 u6_addr8[16];
+	} in6_u;
+} __core;
+
+struct ns_common {
+	unsigned int inum;
+} __core;
+
+struct net {
+	struct ns_common ns;
+} __core;
+
+typedef struct {
+	struct net *net;
+} __core possible_net_t;
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	unsigned long skc_flags;
+	atomic64_t skc_cookie;
+} __core;
+
+struct sock {
+	struct sock_common __sk_common;
+	int sk_err;
+	unsigned short sk_type;
+	unsigned short sk_protocol;
+	__u8 sk_shutdown;
+	kuid_t sk_uid;
+} __core;
+
+struct socket {
+	struct file *file;
+	struct sock *sk;
+} __core;
+
+struct inet_sock {
+	struct sock sk;
+	__be16 inet_sport;
+} __core;
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+} __core;
+
+struct minmax_sample {
+	__u32 t;
+	__u32 v;
+} __core;
+
+struct minmax {
+	struct minmax_sample s[3];
+} __core;
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u64 bytes_received;
+	__u64 bytes_sent;
+	__u64 bytes_retrans;
+	__u32 srtt_us;
+	struct minmax rtt_min;
+	__u32 total_retrans;
+} __core;
+
+struct sk_buff;
+
+/* From Linux 6.10 on, which then is also told to tcp_send_reset. */
+enum sk_rst_reason {
+	SK_RST_REASON_NOT_SPECIFIED,
+};
+
+/* Its field err is there from Linux 6.17 on, which then is also told to the program. */
+struct trace_event_raw_tcp_retransmit_skb {
+	int err;
+} __core;
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} __core;
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
 } __core;

@@ -161,6 +161,92 @@ type RawStack struct {
 	Ip   [128]uint64
 }
 
+type RawTcpAccept struct {
+	_    structs.HostLayout
+	Hdr  RawHdr
+	Who  RawWho
+	Pad  uint32
+	Conn uint64
+}
+
+type RawTcpConnect struct {
+	_        structs.HostLayout
+	Hdr      RawHdr
+	Who      RawWho
+	Fd       int32
+	Conn     uint64
+	Duration uint64
+	Raddr    [16]uint8
+	Netns    uint32
+	Rport    uint16
+	Family   uint8
+	Pad      uint8
+}
+
+type RawTcpDestroy struct {
+	_      structs.HostLayout
+	Hdr    RawHdr
+	Conn   uint64
+	Tx     uint64
+	Rx     uint64
+	MinRtt uint32
+	Pad    uint32
+}
+
+type RawTcpEndpoints struct {
+	_      structs.HostLayout
+	Hdr    RawHdr
+	Who    RawWho
+	Netns  uint32
+	Conn   uint64
+	Laddr  [16]uint8
+	Raddr  [16]uint8
+	Lport  uint16
+	Rport  uint16
+	Family uint8
+	Pad    [3]uint8
+}
+
+type RawTcpReset struct {
+	_    structs.HostLayout
+	Hdr  RawHdr
+	Conn uint64
+}
+
+type RawTcpRetransmit struct {
+	_    structs.HostLayout
+	Hdr  RawHdr
+	Conn uint64
+}
+
+type RawTcpSnapshot struct {
+	_           structs.HostLayout
+	Hdr         RawHdr
+	Who         RawWho
+	Fd          int32
+	Conn        uint64
+	Tx          uint64
+	Rx          uint64
+	Retransmits uint32
+	Srtt        uint32
+	MinRtt      uint32
+	Pad         uint32
+}
+
+type RawTcpState struct {
+	_           structs.HostLayout
+	Hdr         RawHdr
+	Who         RawWho
+	Err         uint32
+	Conn        uint64
+	Tx          uint64
+	Rx          uint64
+	Retransmits uint32
+	Srtt        uint32
+	MinRtt      uint32
+	Pad         uint32
+}
+
 type RawUnmap struct {
 	_      structs.HostLayout
 	Hdr    RawHdr
@@ -168,33 +254,56 @@ type RawUnmap struct {
 	Length uint64
 }
 
+type RawWho struct {
+	_    structs.HostLayout
+	Comm [16]int8
+	Uid  uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	RawMapComms        = "comms"
-	RawMapEvents       = "events"
-	RawMapLost         = "lost"
-	RawMapStacks       = "stacks"
-	RawMapTargets      = "targets"
-	RawMapThreads      = "threads"
-	RawProgEnterBrk    = "enter_brk"
-	RawProgEnterMmap   = "enter_mmap"
-	RawProgEnterMremap = "enter_mremap"
-	RawProgEnterMunmap = "enter_munmap"
-	RawProgExitBrk     = "exit_brk"
-	RawProgExitMmap    = "exit_mmap"
-	RawProgExitMremap  = "exit_mremap"
-	RawProgExitMunmap  = "exit_munmap"
-	RawProgHeapEnter   = "heap_enter"
-	RawProgHeapFree    = "heap_free"
-	RawProgHeapReturn  = "heap_return"
-	RawProgProcessExec = "process_exec"
-	RawProgProcessExit = "process_exit"
-	RawProgProcessFork = "process_fork"
-	RawProgTaskRenamed = "task_renamed"
-	RawVarMatchComms   = "match_comms"
-	RawVarWantStacks   = "want_stacks"
+	RawMapAccepted          = "accepted"
+	RawMapComms             = "comms"
+	RawMapConnections       = "connections"
+	RawMapConnects          = "connects"
+	RawMapEvents            = "events"
+	RawMapListeners         = "listeners"
+	RawMapListening         = "listening"
+	RawMapLost              = "lost"
+	RawMapStacks            = "stacks"
+	RawMapTargets           = "targets"
+	RawMapThreads           = "threads"
+	RawProgEnterBrk         = "enter_brk"
+	RawProgEnterConnect     = "enter_connect"
+	RawProgEnterMmap        = "enter_mmap"
+	RawProgEnterMremap      = "enter_mremap"
+	RawProgEnterMunmap      = "enter_munmap"
+	RawProgExitAccept       = "exit_accept"
+	RawProgExitAccept4      = "exit_accept4"
+	RawProgExitBrk          = "exit_brk"
+	RawProgExitConnect      = "exit_connect"
+	RawProgExitMmap         = "exit_mmap"
+	RawProgExitMremap       = "exit_mremap"
+	RawProgExitMunmap       = "exit_munmap"
+	RawProgHeapEnter        = "heap_enter"
+	RawProgHeapFree         = "heap_free"
+	RawProgHeapReturn       = "heap_return"
+	RawProgProcessExec      = "process_exec"
+	RawProgProcessExit      = "process_exit"
+	RawProgProcessFork      = "process_fork"
+	RawProgTaskRenamed      = "task_renamed"
+	RawProgTcpChanged       = "tcp_changed"
+	RawProgTcpDestroyed     = "tcp_destroyed"
+	RawProgTcpResetReceived = "tcp_reset_received"
+	RawProgTcpResetSent     = "tcp_reset_sent"
+	RawProgTcpRetransmitted = "tcp_retransmitted"
+	RawProgTcpSockets       = "tcp_sockets"
+	RawVarMatchComms        = "match_comms"
+	RawVarSnapshotEnd       = "snapshot_end"
+	RawVarTcpAll            = "tcp_all"
+	RawVarWantStacks        = "want_stacks"
 )
 
 // LoadRaw returns the embedded CollectionSpec for Raw.
@@ -239,41 +348,58 @@ type RawSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawProgramSpecs struct {
-	EnterBrk    *ebpf.ProgramSpec `ebpf:"enter_brk"`
-	EnterMmap   *ebpf.ProgramSpec `ebpf:"enter_mmap"`
-	EnterMremap *ebpf.ProgramSpec `ebpf:"enter_mremap"`
-	EnterMunmap *ebpf.ProgramSpec `ebpf:"enter_munmap"`
-	ExitBrk     *ebpf.ProgramSpec `ebpf:"exit_brk"`
-	ExitMmap    *ebpf.ProgramSpec `ebpf:"exit_mmap"`
-	ExitMremap  *ebpf.ProgramSpec `ebpf:"exit_mremap"`
-	ExitMunmap  *ebpf.ProgramSpec `ebpf:"exit_munmap"`
-	HeapEnter   *ebpf.ProgramSpec `ebpf:"heap_enter"`
-	HeapFree    *ebpf.ProgramSpec `ebpf:"heap_free"`
-	HeapReturn  *ebpf.ProgramSpec `ebpf:"heap_return"`
-	ProcessExec *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExit *ebpf.ProgramSpec `ebpf:"process_exit"`
-	ProcessFork *ebpf.ProgramSpec `ebpf:"process_fork"`
-	TaskRenamed *ebpf.ProgramSpec `ebpf:"task_renamed"`
+	EnterBrk         *ebpf.ProgramSpec `ebpf:"enter_brk"`
+	EnterConnect     *ebpf.ProgramSpec `ebpf:"enter_connect"`
+	EnterMmap        *ebpf.ProgramSpec `ebpf:"enter_mmap"`
+	EnterMremap      *ebpf.ProgramSpec `ebpf:"enter_mremap"`
+	EnterMunmap      *ebpf.ProgramSpec `ebpf:"enter_munmap"`
+	ExitAccept       *ebpf.ProgramSpec `ebpf:"exit_accept"`
+	ExitAccept4      *ebpf.ProgramSpec `ebpf:"exit_accept4"`
+	ExitBrk          *ebpf.ProgramSpec `ebpf:"exit_brk"`
+	ExitConnect      *ebpf.ProgramSpec `ebpf:"exit_connect"`
+	ExitMmap         *ebpf.ProgramSpec `ebpf:"exit_mmap"`
+	ExitMremap       *ebpf.ProgramSpec `ebpf:"exit_mremap"`
+	ExitMunmap       *ebpf.ProgramSpec `ebpf:"exit_munmap"`
+	HeapEnter        *ebpf.ProgramSpec `ebpf:"heap_enter"`
+	HeapFree         *ebpf.ProgramSpec `ebpf:"heap_free"`
+	HeapReturn       *ebpf.ProgramSpec `ebpf:"heap_return"`
+	ProcessExec      *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExit      *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessFork      *ebpf.ProgramSpec `ebpf:"process_fork"`
+	TaskRenamed      *ebpf.ProgramSpec `ebpf:"task_renamed"`
+	TcpChanged       *ebpf.ProgramSpec `ebpf:"tcp_changed"`
+	TcpDestroyed     *ebpf.ProgramSpec `ebpf:"tcp_destroyed"`
+	TcpResetReceived *ebpf.ProgramSpec `ebpf:"tcp_reset_received"`
+	TcpResetSent     *ebpf.ProgramSpec `ebpf:"tcp_reset_sent"`
+	TcpRetransmitted *ebpf.ProgramSpec `ebpf:"tcp_retransmitted"`
+	TcpSockets       *ebpf.ProgramSpec `ebpf:"tcp_sockets"`
 }
 
 // RawMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawMapSpecs struct {
-	Comms   *ebpf.MapSpec `ebpf:"comms"`
-	Events  *ebpf.MapSpec `ebpf:"events"`
-	Lost    *ebpf.MapSpec `ebpf:"lost"`
-	Stacks  *ebpf.MapSpec `ebpf:"stacks"`
-	Targets *ebpf.MapSpec `ebpf:"targets"`
-	Threads *ebpf.MapSpec `ebpf:"threads"`
+	Accepted    *ebpf.MapSpec `ebpf:"accepted"`
+	Comms       *ebpf.MapSpec `ebpf:"comms"`
+	Connections *ebpf.MapSpec `ebpf:"connections"`
+	Connects    *ebpf.MapSpec `ebpf:"connects"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
+	Listening   *ebpf.MapSpec `ebpf:"listening"`
+	Lost        *ebpf.MapSpec `ebpf:"lost"`
+	Stacks      *ebpf.MapSpec `ebpf:"stacks"`
+	Targets     *ebpf.MapSpec `ebpf:"targets"`
+	Threads     *ebpf.MapSpec `ebpf:"threads"`
 }
 
 // RawVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawVariableSpecs struct {
-	MatchComms *ebpf.VariableSpec `ebpf:"match_comms"`
-	WantStacks *ebpf.VariableSpec `ebpf:"want_stacks"`
+	MatchComms  *ebpf.VariableSpec `ebpf:"match_comms"`
+	SnapshotEnd *ebpf.VariableSpec `ebpf:"snapshot_end"`
+	TcpAll      *ebpf.VariableSpec `ebpf:"tcp_all"`
+	WantStacks  *ebpf.VariableSpec `ebpf:"want_stacks"`
 }
 
 // RawObjects contains all objects after they have been loaded into the kernel.
@@ -296,18 +422,28 @@ func (o *RawObjects) Close() error {
 //
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawMaps struct {
-	Comms   *ebpf.Map `ebpf:"comms"`
-	Events  *ebpf.Map `ebpf:"events"`
-	Lost    *ebpf.Map `ebpf:"lost"`
-	Stacks  *ebpf.Map `ebpf:"stacks"`
-	Targets *ebpf.Map `ebpf:"targets"`
-	Threads *ebpf.Map `ebpf:"threads"`
+	Accepted    *ebpf.Map `ebpf:"accepted"`
+	Comms       *ebpf.Map `ebpf:"comms"`
+	Connections *ebpf.Map `ebpf:"connections"`
+	Connects    *ebpf.Map `ebpf:"connects"`
+	Events      *ebpf.Map `ebpf:"events"`
+	Listeners   *ebpf.Map `ebpf:"listeners"`
+	Listening   *ebpf.Map `ebpf:"listening"`
+	Lost        *ebpf.Map `ebpf:"lost"`
+	Stacks      *ebpf.Map `ebpf:"stacks"`
+	Targets     *ebpf.Map `ebpf:"targets"`
+	Threads     *ebpf.Map `ebpf:"threads"`
 }
 
 func (m *RawMaps) Close() error {
 	return _RawClose(
+		m.Accepted,
 		m.Comms,
+		m.Connections,
+		m.Connects,
 		m.Events,
+		m.Listeners,
+		m.Listening,
 		m.Lost,
 		m.Stacks,
 		m.Targets,
@@ -319,38 +455,54 @@ func (m *RawMaps) Close() error {
 //
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawVariables struct {
-	MatchComms *ebpf.Variable `ebpf:"match_comms"`
-	WantStacks *ebpf.Variable `ebpf:"want_stacks"`
+	MatchComms  *ebpf.Variable `ebpf:"match_comms"`
+	SnapshotEnd *ebpf.Variable `ebpf:"snapshot_end"`
+	TcpAll      *ebpf.Variable `ebpf:"tcp_all"`
+	WantStacks  *ebpf.Variable `ebpf:"want_stacks"`
 }
 
 // RawPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawPrograms struct {
-	EnterBrk    *ebpf.Program `ebpf:"enter_brk"`
-	EnterMmap   *ebpf.Program `ebpf:"enter_mmap"`
-	EnterMremap *ebpf.Program `ebpf:"enter_mremap"`
-	EnterMunmap *ebpf.Program `ebpf:"enter_munmap"`
-	ExitBrk     *ebpf.Program `ebpf:"exit_brk"`
-	ExitMmap    *ebpf.Program `ebpf:"exit_mmap"`
-	ExitMremap  *ebpf.Program `ebpf:"exit_mremap"`
-	ExitMunmap  *ebpf.Program `ebpf:"exit_munmap"`
-	HeapEnter   *ebpf.Program `ebpf:"heap_enter"`
-	HeapFree    *ebpf.Program `ebpf:"heap_free"`
-	HeapReturn  *ebpf.Program `ebpf:"heap_return"`
-	ProcessExec *ebpf.Program `ebpf:"process_exec"`
-	ProcessExit *ebpf.Program `ebpf:"process_exit"`
-	ProcessFork *ebpf.Program `ebpf:"process_fork"`
-	TaskRenamed *ebpf.Program `ebpf:"task_renamed"`
+	EnterBrk         *ebpf.Program `ebpf:"enter_brk"`
+	EnterConnect     *ebpf.Program `ebpf:"enter_connect"`
+	EnterMmap        *ebpf.Program `ebpf:"enter_mmap"`
+	EnterMremap      *ebpf.Program `ebpf:"enter_mremap"`
+	EnterMunmap      *ebpf.Program `ebpf:"enter_munmap"`
+	ExitAccept       *ebpf.Program `ebpf:"exit_accept"`
+	ExitAccept4      *ebpf.Program `ebpf:"exit_accept4"`
+	ExitBrk          *ebpf.Program `ebpf:"exit_brk"`
+	ExitConnect      *ebpf.Program `ebpf:"exit_connect"`
+	ExitMmap         *ebpf.Program `ebpf:"exit_mmap"`
+	ExitMremap       *ebpf.Program `ebpf:"exit_mremap"`
+	ExitMunmap       *ebpf.Program `ebpf:"exit_munmap"`
+	HeapEnter        *ebpf.Program `ebpf:"heap_enter"`
+	HeapFree         *ebpf.Program `ebpf:"heap_free"`
+	HeapReturn       *ebpf.Program `ebpf:"heap_return"`
+	ProcessExec      *ebpf.Program `ebpf:"process_exec"`
+	ProcessExit      *ebpf.Program `ebpf:"process_exit"`
+	ProcessFork      *ebpf.Program `ebpf:"process_fork"`
+	TaskRenamed      *ebpf.Program `ebpf:"task_renamed"`
+	TcpChanged       *ebpf.Program `ebpf:"tcp_changed"`
+	TcpDestroyed     *ebpf.Program `ebpf:"tcp_destroyed"`
+	TcpResetReceived *ebpf.Program `ebpf:"tcp_reset_received"`
+	TcpResetSent     *ebpf.Program `ebpf:"tcp_reset_sent"`
+	TcpRetransmitted *ebpf.Program `ebpf:"tcp_retransmitted"`
+	TcpSockets       *ebpf.Program `ebpf:"tcp_sockets"`
 }
 
 func (p *RawPrograms) Close() error {
 	return _RawClose(
 		p.EnterBrk,
+		p.EnterConnect,
 		p.EnterMmap,
 		p.EnterMremap,
 		p.EnterMunmap,
+		p.ExitAccept,
+		p.ExitAccept4,
 		p.ExitBrk,
+		p.ExitConnect,
 		p.ExitMmap,
 		p.ExitMremap,
 		p.ExitMunmap,
@@ -361,6 +513,12 @@ func (p *RawPrograms) Close() error {
 		p.ProcessExit,
 		p.ProcessFork,
 		p.TaskRenamed,
+		p.TcpChanged,
+		p.TcpDestroyed,
+		p.TcpResetReceived,
+		p.TcpResetSent,
+		p.TcpRetransmitted,
+		p.TcpSockets,
 	)
 }
 

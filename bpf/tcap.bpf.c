@@ -10,6 +10,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_tracing.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -20,3 +21,7 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #include "heap.h"
 #include "mem.h"
 #include "proc.h"
+#include "tcp.h"
+#include "tcp_segment.h"
+#include "tcp_call.h"
+#include "tcp_iter.h"
