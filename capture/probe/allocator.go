@@ -78,6 +78,9 @@ var verbatim = []allocatorRow{
 	{format.FnSdallocx, bpf.RawShapeOfFree, []string{"sdallocx_noflags", "je_sdallocx_noflags"}},
 }
 
+// maxAllocatorName is more than the longest name of the table has, in bytes.
+const maxAllocatorName = 64
+
 // allocatorName is what the table says about one name.
 type allocatorName struct {
 	fn    uint8
@@ -111,15 +114,30 @@ type Function struct {
 	Shape   bpf.RawShape // how its arguments and result are read
 	Entry   Point        // moved to an emulated instruction if the return is not probed
 	Return  Point        // of no meaning if !HasReturn
+
+	// Forwards is set for a free that passes some blocks on to another one.
+	Forwards bool
 }
 
 // HasReturn reports whether the function's return must be probed, too: all
 // but the frees'.
 func (f Function) HasReturn() bool { return f.Shape != bpf.RawShapeOfFree }
 
+// CookieForwards is set in the cookie of a free that now and then ends in a
+// jump to another probed free, which the kernel reports as a second call. It
+// has the same block, stack pointer and return address.
+const CookieForwards = 1 << 16
+
 // Cookie is what the heap programs expect to get from
-// bpf_get_attach_cookie: the shape above the function, a byte each.
-func (f Function) Cookie() uint64 { return uint64(f.Shape)<<8 | uint64(f.Fn) }
+// bpf_get_attach_cookie: the function in the low byte, the shape in the next,
+// then flags.
+func (f Function) Cookie() uint64 {
+	cookie := uint64(f.Shape)<<8 | uint64(f.Fn)
+	if f.Forwards {
+		cookie |= CookieForwards
+	}
+	return cookie
+}
 
 // Object is an ELF file that defines an allocator.
 type Object struct {
@@ -138,7 +156,7 @@ type fileKey struct {
 
 // AllocatorFunctions returns the allocator functions that an ELF file
 // defines, one for each place, in the order of the table; none if the file is
-// no allocator. name is what people know the file by.
+// no allocator. Frees that merely call another free are left out. name is what people know the file by.
 //
 // A file counts as an allocator if it defines malloc and free, under any of
 // the known prefixes. C++ operators are taken only from such files: in plain
@@ -155,6 +173,7 @@ func AllocatorFunctions(e *ELF, name string, debugFiles bool) ([]Function, error
 	if err != nil || !definesAllocator(found) {
 		return nil, err
 	}
+	calls := newFrees(e, found)
 	var list []Function
 	byOffset := map[uint64]int{}
 	for _, s := range found {
@@ -162,8 +181,17 @@ func AllocatorFunctions(e *ELF, name string, debugFiles bool) ([]Function, error
 			list[i].Aliases = append(list[i].Aliases, s.Name)
 			continue
 		}
+		f, code := newFunction(e, s, name)
+		if !f.HasReturn() {
+			switch calls.forwards(s, code) {
+			case always:
+				continue // the other one's probe tells it
+			case sometimes:
+				f.Forwards = true
+			}
+		}
 		byOffset[s.Offset] = len(list)
-		list = append(list, newFunction(e, s, name))
+		list = append(list, f)
 	}
 	return list, nil
 }
@@ -220,7 +248,8 @@ func isLoader(soname string) bool {
 	return strings.HasPrefix(soname, "ld-linux") || strings.HasPrefix(soname, "ld64.so") || strings.HasPrefix(soname, "ld.so")
 }
 
-func newFunction(e *ELF, s Symbol, file string) Function {
+// newFunction also returns the function's code.
+func newFunction(e *ELF, s Symbol, file string) (Function, []byte) {
 	row := allocatorNames[s.Name]
 	f := Function{Name: s.Name, Fn: row.fn, Shape: row.shape}
 	code, err := e.Code(s.Offset, int(min(s.Size, maxCode+1)))
@@ -239,5 +268,5 @@ func newFunction(e *ELF, s Symbol, file string) Function {
 		f.Return = f.Entry
 		f.Return.Return = true
 	}
-	return f
+	return f, code
 }

@@ -4,13 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 
 	"github.com/tcap-dev/tcap/capture/tracefs"
 )
@@ -19,14 +16,10 @@ import (
 // tcap_PID_SUFFIX.
 const groupPrefix = "tcap"
 
-// removeTimeout bounds the wait for the kernel to finish closing a probe's
-// perf events before its definition can go.
-const removeTimeout = 2 * time.Second
-
 // Attacher attaches BPF programs to user-space probes of a set of target
 // processes.
 //
-// Each probe is a trace event in tracefs. One perf event on it, the anchor,
+// Places that share program and cookie make up one trace event in tracefs. One perf event on it, the anchor,
 // belongs to this process and carries the program and its cookie. Further
 // perf events, one per thread of the targets, carry nothing: they are the
 // filter that tells the kernel which address spaces get the breakpoint, and
@@ -47,7 +40,7 @@ type Attacher struct {
 
 	mu      sync.Mutex
 	next    int // number of the next event
-	list    []*Attachment
+	events  []*event
 	byPlace map[place]*Attachment
 	targets []*target
 }
@@ -60,22 +53,25 @@ type place struct {
 	prog   *ebpf.Program
 }
 
-// Attachment is a program attached at a point. Its methods are safe to call
-// after the Attacher was closed.
+// Attachment is a program attached at a point.
 type Attachment struct {
 	a      *Attacher
 	point  Point
 	place  place
-	prog   *ebpf.Program
 	cookie uint64
+}
 
-	event   string      // name in tracefs
-	id      uint64      // of the trace event
-	anchor  int         // perf event
-	link    int         // BPF link on the anchor
-	filters []int       // perf events of the targets' threads
-	pmu     []link.Link // fallback: one per target
-	closed  bool
+// Point returns where the program runs, and why there.
+func (att *Attachment) Point() Point { return att.point }
+
+// Cookie returns the number that the program gets from bpf_get_attach_cookie.
+func (att *Attachment) Cookie() uint64 { return att.cookie }
+
+// Spec asks for a program at a point.
+type Spec struct {
+	Point  Point
+	Prog   *ebpf.Program // stays the caller's, who keeps it open
+	Cookie uint64        // for bpf_get_attach_cookie
 }
 
 // NewAttacher returns an Attacher without probes or targets. fs stays the
@@ -98,103 +94,138 @@ func NewAttacher(fs *tracefs.FS) (*Attacher, error) {
 // FollowsFork reports whether children that a target starts are recorded too.
 func (a *Attacher) FollowsFork() bool { return a.fs != nil }
 
-// Attach runs prog on every hit of the point in the targets, present and
-// future ones. A program that is already attached there is not attached
-// twice: the Attachment of the first call is returned, with its cookie.
-//
-// The caller keeps prog open. If the probe is set in some targets only, both
-// an Attachment and an error are returned.
+// Attach is AttachAll for one point.
 func (a *Attacher) Attach(point Point, prog *ebpf.Program, cookie uint64) (*Attachment, error) {
+	list, err := a.AttachAll([]Spec{{point, prog, cookie}})
+	if len(list) == 0 {
+		return nil, err
+	}
+	return list[0], err
+}
+
+// AttachAll runs programs on every hit of their points in the targets, present
+// and future ones. A program that is already attached at a place is not
+// attached twice: the earlier Attachment, with its cookie, is returned.
+//
+// Points that cannot be probed are left out of the result and named by the
+// error; the others work. It is much cheaper to attach many points at once
+// than one by one: points of one program and cookie share descriptors.
+func (a *Attacher) AttachAll(specs []Spec) ([]*Attachment, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	file, err := os.Open(point.Path)
-	if err != nil {
-		return nil, fmt.Errorf("attach %v: open the ELF file: %w", point, err)
+	type key struct {
+		prog   *ebpf.Program
+		cookie uint64
+		ret    bool
 	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("attach %v: %w", point, err)
-	}
-	where := place{keyOf(info), point.Offset, point.Return, prog}
-	if att := a.byPlace[where]; att != nil {
-		return att, nil
-	}
-	att := &Attachment{a: a, point: point, place: where, prog: prog, cookie: cookie,
-		anchor: -1, link: -1}
-	if a.fs != nil {
-		if err := att.define(file); err != nil {
-			att.release()
-			return nil, fmt.Errorf("attach %v: %w", point, err)
-		}
-	}
-	a.byPlace[where] = att
-	a.list = append(a.list, att)
 	var errs []error
-	for _, t := range a.targets {
-		errs = append(errs, t.coverAll([]*Attachment{att}))
+	var list []*Attachment
+	var events []*event
+	byKey := map[key]*event{}
+	for _, spec := range specs {
+		info, err := os.Stat(spec.Point.Path)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("attach %v: %w", spec.Point, err))
+			continue
+		}
+		where := place{keyOf(info), spec.Point.Offset, spec.Point.Return, spec.Prog}
+		if att := a.byPlace[where]; att != nil {
+			list = append(list, att)
+			continue
+		}
+		att := &Attachment{a: a, point: spec.Point, place: where, cookie: spec.Cookie}
+		a.byPlace[where] = att
+		list = append(list, att)
+		k := key{spec.Prog, spec.Cookie, spec.Point.Return}
+		if byKey[k] == nil {
+			byKey[k] = &event{a: a, prog: spec.Prog, cookie: spec.Cookie, anchor: -1, link: -1}
+			events = append(events, byKey[k])
+		}
+		byKey[k].places = append(byKey[k].places, att)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return att, fmt.Errorf("attach %v: %w", point, err)
+	if err := a.openAll(events); err != nil {
+		errs = append(errs, err)
 	}
-	return att, nil
+	return a.attached(list), errors.Join(errs...)
 }
 
-// define creates the trace event and the anchor that carries the program.
-func (att *Attachment) define(file *os.File) error {
-	a := att.a
-	// Through the descriptor, the kernel finds the file whatever its name
-	// contains, in whichever mount namespace it is, deleted or not.
-	path := "/proc/self/fd/" + strconv.Itoa(int(file.Fd()))
-	event := "p" + strconv.Itoa(a.next)
-	a.next++
-	if err := a.fs.AddUprobe(a.group, event, path, att.point.Offset, att.point.Return); err != nil {
-		return err
-	}
-	att.event = event
-	var err error
-	if att.id, err = a.fs.EventID(a.group, event); err != nil {
-		return err
-	}
-	// The anchor filters for this very process, which is harmless: the
-	// recorder runs none of the probed code.
-	if att.anchor, err = openEvent(att.id, os.Getpid(), false); err != nil {
-		return fmt.Errorf("open the probe: %w", explainOpen(err, 1, 1))
-	}
-	att.link, err = linkProgram(att.anchor, att.prog, att.cookie)
-	return err
-}
-
-// Point returns where the program runs, and why there.
-func (att *Attachment) Point() Point { return att.point }
-
-// Cookie returns the number that the program gets from bpf_get_attach_cookie.
-func (att *Attachment) Cookie() uint64 { return att.cookie }
-
-// Close detaches the program and removes the probe.
-func (att *Attachment) Close() error {
-	a := att.a
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if att.closed {
-		return nil
-	}
-	delete(a.byPlace, att.place)
-	for i := range a.list {
-		if a.list[i] == att {
-			a.list = append(a.list[:i], a.list[i+1:]...)
-			break
+// openAll opens new events and sets them in the targets.
+func (a *Attacher) openAll(events []*event) error {
+	var errs []error
+	var opened []*event
+	for _, ev := range events {
+		wanted := ev.places
+		if a.fs != nil {
+			if err := ev.open(); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if a.fs != nil && ev.link < 0 {
+			ev.places = nil
+		}
+		a.forgetMissing(wanted, ev.places)
+		if len(ev.places) > 0 {
+			opened = append(opened, ev)
 		}
 	}
-	att.detach()
-	return att.remove()
+	a.events = append(a.events, opened...)
+	for _, t := range a.targets {
+		if err := t.coverAll(opened); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// Attachments returns what is attached now, in the order of the calls.
+// forgetMissing drops the places that were wanted and could not be had.
+func (a *Attacher) forgetMissing(wanted, got []*Attachment) {
+	have := map[*Attachment]bool{}
+	for _, att := range got {
+		have[att] = true
+	}
+	for _, att := range wanted {
+		if !have[att] {
+			delete(a.byPlace, att.place)
+		}
+	}
+}
+
+// attached keeps what is in byPlace.
+func (a *Attacher) attached(list []*Attachment) []*Attachment {
+	var kept []*Attachment
+	for _, att := range list {
+		if a.byPlace[att.place] == att {
+			kept = append(kept, att)
+		}
+	}
+	return kept
+}
+
+// Attachments returns what is attached now.
 func (a *Attacher) Attachments() []*Attachment {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return append([]*Attachment(nil), a.list...)
+	var list []*Attachment
+	for _, ev := range a.events {
+		list = append(list, ev.places...)
+	}
+	return list
+}
+
+// Detach takes a program off all its places, which then cost nothing.
+func (a *Attacher) Detach(prog *ebpf.Program) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var gone, kept []*event
+	for _, ev := range a.events {
+		if ev.prog == prog {
+			gone = append(gone, ev)
+		} else {
+			kept = append(kept, ev)
+		}
+	}
+	a.events = kept
+	return a.drop(gone)
 }
 
 // Close detaches everything: the targets run at full speed again when it
@@ -202,59 +233,19 @@ func (a *Attacher) Attachments() []*Attachment {
 func (a *Attacher) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, att := range a.list {
-		att.detach()
+	events := a.events
+	a.events, a.targets = nil, nil
+	return a.drop(events)
+}
+
+func (a *Attacher) drop(events []*event) error {
+	for _, ev := range events {
+		ev.close()
 	}
 	var errs []error
-	for _, att := range a.list {
-		errs = append(errs, att.remove())
+	for _, ev := range events {
+		a.forgetMissing(ev.places, nil)
+		errs = append(errs, ev.remove())
 	}
-	a.list, a.targets = nil, nil
-	clear(a.byPlace)
 	return errors.Join(errs...)
-}
-
-// release undoes a half-made attachment, whose error the caller reports.
-func (att *Attachment) release() {
-	att.detach()
-	_ = att.remove() // the definition is inert, and the next recorder tries again
-}
-
-// detach ends the hits. Filters go first: with the last one, the breakpoints
-// are taken out of the targets.
-func (att *Attachment) detach() {
-	att.closed = true
-	for _, fd := range att.filters {
-		unix.Close(fd)
-	}
-	for _, l := range att.pmu {
-		l.Close()
-	}
-	att.filters, att.pmu = nil, nil
-	for _, fd := range []*int{&att.link, &att.anchor} {
-		if *fd >= 0 {
-			unix.Close(*fd)
-			*fd = -1
-		}
-	}
-}
-
-// remove deletes the definition. The kernel frees perf events with a delay
-// when it is busy with them, and refuses until it has.
-func (att *Attachment) remove() error {
-	if att.event == "" {
-		return nil
-	}
-	deadline := time.Now().Add(removeTimeout)
-	for wait := time.Millisecond; ; wait *= 2 {
-		err := att.a.fs.Remove(att.a.group, att.event)
-		if err == nil {
-			att.event = ""
-			return nil
-		}
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-			return fmt.Errorf("detach %v: %w", att.point, err)
-		}
-		time.Sleep(wait)
-	}
 }

@@ -270,18 +270,22 @@ func (e *ELF) dynString(strtab, size, at uint64) string {
 		if p.Type != elf.PT_LOAD || strtab < p.Vaddr || strtab-p.Vaddr >= p.Filesz {
 			continue
 		}
-		off := p.Off + (strtab - p.Vaddr) + at
-		if off < at || off >= uint64(e.size) {
-			return ""
-		}
-		data, err := e.read(off, min(size-at, maxPathLen, uint64(e.size)-off), maxPathLen)
-		if err != nil {
-			return ""
-		}
-		text, _, _ := strings.Cut(string(data), "\x00")
-		return text
+		return e.cString(p.Off+(strtab-p.Vaddr)+at, min(size-at, maxPathLen))
 	}
 	return ""
+}
+
+// cString reads a string of at most limit bytes at a file offset, or "".
+func (e *ELF) cString(off, limit uint64) string {
+	if off >= uint64(e.size) {
+		return ""
+	}
+	data, err := e.read(off, min(limit, uint64(e.size)-off), limit)
+	if err != nil {
+		return ""
+	}
+	text, _, _ := strings.Cut(string(data), "\x00")
+	return text
 }
 
 // debugFile opens the separate debug file with the same build-id, as gdb finds

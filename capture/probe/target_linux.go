@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -49,7 +50,7 @@ func (a *Attacher) AddTarget(pid int) error {
 	for _, child := range children(pid) {
 		t.older[child] = true
 	}
-	if err := t.coverAll(a.list); err != nil {
+	if err := t.coverAll(a.events); err != nil {
 		return fmt.Errorf("add target %d: %w", pid, err)
 	}
 	a.targets = append(a.targets, t)
@@ -60,7 +61,7 @@ func (a *Attacher) AddTarget(pid int) error {
 // started since it became one. Such children have inherited probes that were
 // there at their birth, but not those that are being added, nor those that
 // their parent's thread still lacked.
-func (t *target) coverAll(list []*Attachment) error {
+func (t *target) coverAll(list []*event) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -103,7 +104,7 @@ func (t *target) family() []int {
 // coverProcess opens the probes for all threads of a process. A thread that is
 // created meanwhile inherits from its creator only what was open by then, so
 // the list is read again until it shows nobody new.
-func coverProcess(pid int, list []*Attachment) error {
+func coverProcess(pid int, list []*event) error {
 	done := map[int]bool{}
 	for range maxRounds {
 		tids, err := threads(pid)
@@ -128,12 +129,12 @@ func coverProcess(pid int, list []*Attachment) error {
 	return nil
 }
 
-func coverThread(tid int, list []*Attachment) error {
-	for _, att := range list {
-		fd, err := openEvent(att.id, tid, true)
+func coverThread(tid int, list []*event) error {
+	for _, ev := range list {
+		fd, err := openEvent(ev.id, tid, true)
 		switch {
 		case err == nil:
-			att.filters = append(att.filters, fd)
+			ev.filters = append(ev.filters, fd)
 		case errors.Is(err, unix.ESRCH):
 			return nil // it has ended
 		default:
@@ -144,27 +145,32 @@ func coverThread(tid int, list []*Attachment) error {
 }
 
 // coverPMU opens the probes without tracefs, for the process's address space.
-func (t *target) coverPMU(list []*Attachment) error {
-	for _, att := range list {
-		exe, err := link.OpenExecutable(att.point.Path)
-		if err != nil {
-			return fmt.Errorf("set %v: %w", att.point, err)
+func (t *target) coverPMU(list []*event) error {
+	for _, ev := range list {
+		for _, att := range ev.places {
+			l, err := openPMU(att.point, t.pid, ev.prog, ev.cookie)
+			if errors.Is(err, unix.ESRCH) {
+				return nil // it has ended
+			}
+			if err != nil {
+				return fmt.Errorf("set %v in process %d (needs CAP_BPF and CAP_PERFMON): %w", att.point, t.pid, err)
+			}
+			ev.pmu = append(ev.pmu, l)
 		}
-		opts := &link.UprobeOptions{Address: att.point.Offset, PID: t.pid, Cookie: att.cookie}
-		attach := exe.Uprobe
-		if att.point.Return {
-			attach = exe.Uretprobe
-		}
-		l, err := attach("", att.prog, opts)
-		if errors.Is(err, unix.ESRCH) {
-			return nil // it has ended
-		}
-		if err != nil {
-			return fmt.Errorf("set %v in process %d (needs CAP_BPF and CAP_PERFMON): %w", att.point, t.pid, err)
-		}
-		att.pmu = append(att.pmu, l)
 	}
 	return nil
+}
+
+func openPMU(p Point, pid int, prog *ebpf.Program, cookie uint64) (link.Link, error) {
+	exe, err := link.OpenExecutable(p.Path)
+	if err != nil {
+		return nil, err
+	}
+	opts := &link.UprobeOptions{Address: p.Offset, PID: pid, Cookie: cookie}
+	if p.Return {
+		return exe.Uretprobe("", prog, opts)
+	}
+	return exe.Uprobe("", prog, opts)
 }
 
 // startTime returns when a process started, in clock ticks after boot: field

@@ -1,0 +1,149 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// removeTimeout bounds the wait for the kernel to finish closing an event's
+// perf events before its definition can go.
+const removeTimeout = 2 * time.Second
+
+// event is a trace event with one program and cookie, hit at any of its
+// places. Many places on one event take no more descriptors than one.
+//
+// All places must be defined before the event is first opened: the kernel
+// does not set those added later, and from 6.12 follows a nil pointer when the
+// next perf event is opened (append_trace_uprobe, uprobe_perf_open).
+type event struct {
+	a      *Attacher
+	prog   *ebpf.Program
+	cookie uint64
+	places []*Attachment
+
+	name    string      // in tracefs; "" before and after
+	id      uint64      // of the trace event
+	anchor  int         // perf event that carries the program
+	link    int         // BPF link on the anchor
+	filters []int       // perf events of the targets' threads
+	pmu     []link.Link // fallback: one per target and place
+}
+
+// open defines the event at its places and attaches the program. Places that
+// the kernel refuses leave the event and are named by the error. If no place
+// is left, or the program cannot be attached, the event is gone.
+func (ev *event) open() error {
+	err := ev.define()
+	if len(ev.places) == 0 {
+		return err
+	}
+	if oerr := ev.openAnchor(); oerr != nil {
+		ev.close()
+		_ = ev.remove() // inert, and the next recorder tries again
+		return errors.Join(err, fmt.Errorf("attach %s: %w", ev, oerr))
+	}
+	return err
+}
+
+func (ev *event) define() error {
+	a := ev.a
+	name := "p" + strconv.Itoa(a.next)
+	a.next++
+	var errs []error
+	var defined []*Attachment
+	for _, att := range ev.places {
+		if err := att.define(name); err != nil {
+			errs = append(errs, fmt.Errorf("attach %v: %w", att.point, err))
+			continue
+		}
+		ev.name = name
+		defined = append(defined, att)
+	}
+	ev.places = defined
+	return errors.Join(errs...)
+}
+
+// define adds the place to the trace event. Through a descriptor, the kernel
+// finds the file whatever its name contains, in whichever mount namespace it
+// is, deleted or not.
+func (att *Attachment) define(event string) error {
+	file, err := os.Open(att.point.Path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	a := att.a
+	path := "/proc/self/fd/" + strconv.Itoa(int(file.Fd()))
+	return a.fs.AddUprobe(a.group, event, path, att.point.Offset, att.point.Return)
+}
+
+// openAnchor opens the event for this very process, which runs none of the
+// probed code.
+func (ev *event) openAnchor() error {
+	var err error
+	if ev.id, err = ev.a.fs.EventID(ev.a.group, ev.name); err != nil {
+		return err
+	}
+	if ev.anchor, err = openEvent(ev.id, os.Getpid(), false); err != nil {
+		return fmt.Errorf("open the probe: %w", explainOpen(err, 1, 1))
+	}
+	ev.link, err = linkProgram(ev.anchor, ev.prog, ev.cookie)
+	return err
+}
+
+// String names the first place, and how many more there are.
+func (ev *event) String() string {
+	switch n := len(ev.places); n {
+	case 0:
+		return "no place"
+	case 1:
+		return ev.places[0].point.String()
+	default:
+		return fmt.Sprintf("%v and %d more", ev.places[0].point, n-1)
+	}
+}
+
+// close ends the hits. Filters go first: with the last one, the breakpoints
+// are taken out of the targets.
+func (ev *event) close() {
+	for _, fd := range ev.filters {
+		unix.Close(fd)
+	}
+	for _, l := range ev.pmu {
+		l.Close()
+	}
+	ev.filters, ev.pmu = nil, nil
+	for _, fd := range []*int{&ev.link, &ev.anchor} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+			*fd = -1
+		}
+	}
+}
+
+// remove deletes the definition. The kernel frees perf events with a delay
+// when it is busy with them, and refuses until it has.
+func (ev *event) remove() error {
+	if ev.name == "" {
+		return nil
+	}
+	deadline := time.Now().Add(removeTimeout)
+	for wait := time.Millisecond; ; wait *= 2 {
+		err := ev.a.fs.Remove(ev.a.group, ev.name)
+		if err == nil {
+			ev.name = ""
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return fmt.Errorf("remove the definition of %v: %w", ev, err)
+		}
+		time.Sleep(wait)
+	}
+}
