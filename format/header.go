@@ -30,7 +30,8 @@ type Header struct {
 	Start       ClockAnchor `json:"start"`
 	BootID      string      `json:"boot_id,omitempty"`
 	Packs       []string    `json:"packs,omitempty"`
-	Stacks      string      `json:"stacks,omitempty"` // how stacks were taken: "fp", "none"
+	Stacks      string      `json:"stacks,omitempty"`   // how stacks were taken: "fp", "none"
+	Flush       int64       `json:"flush_ns,omitempty"` // how long the recorder kept events before it wrote them, at most
 
 	Extra map[string]json.RawMessage `json:"-"`
 }
