@@ -144,13 +144,15 @@ func (d *Data) spend(n int) bool {
 	return true
 }
 
-// grow charges n bytes of memory and reports whether there is budget left.
+// grow charges n bytes of memory and reports whether there is budget left. Once
+// there is none, no work is done either.
 func (d *Data) grow(n int) bool {
-	d.taken += int64(n)
-	if d.taken > d.memory {
+	if d.taken+int64(n) > d.memory {
+		d.work = -1
 		d.fail(errExhausted)
 		return false
 	}
+	d.taken += int64(n)
 	return true
 }
 
