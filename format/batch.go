@@ -12,6 +12,11 @@ type Batch struct {
 
 	births     []uint32 // events that gave birth to a heap block
 	birthAddrs []uint64 // where
+	birthSizes []uint64
+	times      [256][]uint64 // by kind, as they are stored
+	reuse      reuse
+	hasPlace   bool
+	place      byte     // transform of the births
 	displaced  []uint64 // births, by their number, at an address that was live
 	freed      []uint32 // by event: event of the birth + 1, 0 when that was in another block
 	fate       []uint8  // by event: fateDisplaced, fateConsumed

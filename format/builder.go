@@ -16,12 +16,17 @@ type builder struct {
 	births    []uint32 // events that gave birth
 	displaced []uint32 // births, by their number, at an address that was live
 
+	// Scratch of encode.
+	wide                   []uint64
+	timesOf                [][]uint64
+	birthAddrs, birthSizes []uint64
+
 	tables []byte // tables section to be written before this block
 	flush  chan struct{}
 }
 
 func newBuilder() *builder {
-	b := &builder{cols: make([][][]uint64, len(Kinds)), escapes: make([][]uint64, len(Kinds))}
+	b := &builder{cols: make([][][]uint64, len(Kinds)), escapes: make([][]uint64, len(Kinds)), timesOf: make([][]uint64, len(Kinds))}
 	for k := range b.cols {
 		b.cols[k] = make([][]uint64, shapes[k].fields)
 	}
@@ -34,7 +39,7 @@ func (b *builder) reset() {
 		for f := range b.cols[k] {
 			b.cols[k][f] = b.cols[k][f][:0]
 		}
-		b.escapes[k] = b.escapes[k][:0]
+		b.escapes[k], b.timesOf[k] = b.escapes[k][:0], b.timesOf[k][:0]
 	}
 	b.births, b.displaced = b.births[:0], b.displaced[:0]
 	b.tables, b.flush = b.tables[:0], nil
@@ -124,37 +129,137 @@ func (b *builder) describe(info *BlockInfo) {
 	}
 }
 
-// encode appends the payload of the block.
-func (b *builder) encode(dst []byte, enc *columnEncoder, sizes *[256]int) []byte {
-	n := len(b.kinds)
-	wide := make([]uint64, n)
-	for i, k := range b.kinds {
-		wide[i] = uint64(k)
+// encode turns the events into the columns of the payload. sizes gets the
+// bytes that each kind takes for itself.
+func (b *builder) encode(enc *columnEncoder, sizes *[256]int) {
+	enc.dst, enc.cuts = enc.dst[:0], enc.cuts[:0]
+	wide := b.wide[:0]
+	for _, k := range b.kinds {
+		wide = append(wide, uint64(k))
 	}
-	dst = enc.append(dst, fieldCommon, fieldKind, TypeUint, wide)
-	for i, t := range b.times {
-		wide[i] = uint64(t)
+	enc.append(fieldCommon, fieldKind, TypeUint, transNone, wide)
+	wide = wide[:0]
+	for _, t := range b.tasks {
+		wide = append(wide, uint64(t))
 	}
-	dst = enc.append(dst, fieldCommon, fieldTime, TypeDelta, wide)
-	for i, t := range b.tasks {
-		wide[i] = uint64(t)
-	}
-	dst = enc.append(dst, fieldCommon, fieldTask, TypeUint, wide)
+	enc.append(fieldCommon, fieldTask, TypeUint, transNone, wide)
 	wide = wide[:0]
 	for _, d := range b.displaced {
 		wide = append(wide, uint64(d))
 	}
-	dst = enc.append(dst, fieldCommon, fieldDisplaced, TypeDelta, wide)
+	enc.append(fieldCommon, fieldDisplaced, TypeDelta, transDelta, wide)
+	b.wide = wide
+	b.splitTimes()
+	place := b.place(&enc.reuse)
 	for k := range b.cols {
-		start := len(dst)
+		start := len(enc.dst)
+		enc.append(Kind(k), fieldTime, TypeInt, transNone, b.timesOf[k])
 		for f, col := range b.cols[k] {
 			typ := Kinds[k].Fields[f].Type
-			dst = enc.append(dst, byte(k), byte(f), typ, col)
-			if typ == TypeFreed {
-				dst = enc.append(dst, byte(k), byte(f)|fieldEscape, TypeAddr, b.escapes[k])
+			trans := transformOf(typ, col)
+			switch {
+			case typ == TypeBlock && place != transNone:
+				trans = place
+			case typ == TypeFreed:
+				esc := b.escapes[k]
+				enc.append(Kind(k), byte(f)|fieldEscape, TypeAddr, transformOf(TypeAddr, esc), esc)
+			}
+			enc.append(Kind(k), byte(f), typ, trans, col)
+		}
+		sizes[k] += len(enc.dst) - start
+	}
+}
+
+// splitTimes gives each kind its times, as differences from the event before.
+func (b *builder) splitTimes() {
+	prev := int64(0)
+	for i, t := range b.times {
+		k := b.kinds[i]
+		b.timesOf[k] = append(b.timesOf[k], zigzag(t-prev))
+		prev = t
+	}
+}
+
+// place replaces the addresses of births by codes of the reuse prediction and
+// returns the transform that says so, or transNone when an address is too
+// large for that.
+func (b *builder) place(r *reuse) byte {
+	var all uint64
+	for k := range b.cols {
+		if f := shapes[k].birth; f >= 0 {
+			for _, v := range b.cols[k][f] {
+				all |= v
 			}
 		}
-		sizes[k] += len(dst) - start
 	}
-	return dst
+	trans, shift := byte(transReuse1), uint(0)
+	switch {
+	case all >= maxReuseAddr:
+		return transNone
+	case all&15 == 0:
+		trans, shift = transReuse16, 4
+	case all&7 == 0:
+		trans, shift = transReuse8, 3
+	}
+	r.reset(shift)
+	p := placement{reuse: r, addrs: b.birthAddrs[:0], sizes: b.birthSizes[:0]}
+	var row, escape [256]int
+	for i, k := range b.kinds {
+		sh := &shapes[k]
+		at := row[k]
+		row[k]++
+		p.task = b.tasks[i]
+		var died, back uint64
+		if sh.freed >= 0 {
+			if back = b.cols[k][sh.freed][at]; back == 0 {
+				died = b.escapes[k][escape[k]]
+				escape[k]++
+			} else {
+				died = p.addrs[uint64(len(p.addrs))-back]
+			}
+		}
+		if sh.birth < 0 {
+			p.died(back)
+			continue
+		}
+		cell := &b.cols[k][sh.birth][at]
+		addr, size := *cell, b.sizeOf(Kind(k), at)
+		if died == addr && sh.freed >= 0 {
+			*cell = codeSame
+		} else {
+			p.died(back)
+			*cell = r.code(p.task, size, addr)
+		}
+		p.born(addr, size)
+	}
+	b.birthAddrs, b.birthSizes = p.addrs, p.sizes
+	return trans
+}
+
+// sizeOf is the field after that of the birth, which is the size by rule.
+func (b *builder) sizeOf(k Kind, row int) uint64 {
+	if f := int(shapes[k].birth) + 1; f < len(b.cols[k]) {
+		return b.cols[k][f][row]
+	}
+	return 0
+}
+
+// A placement is the state of the reuse prediction on its way through a block.
+type placement struct {
+	*reuse
+	task  TaskID
+	addrs []uint64 // of each birth
+	sizes []uint64
+}
+
+// died puts the block that was born back births ago on its list.
+func (p *placement) died(back uint64) {
+	if back != 0 {
+		i := uint64(len(p.addrs)) - back
+		p.freed(p.task, p.sizes[i], p.addrs[i])
+	}
+}
+
+func (p *placement) born(addr, size uint64) {
+	p.addrs, p.sizes = append(p.addrs, addr), append(p.sizes, size)
 }

@@ -3,6 +3,7 @@ package format
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // A column of an events block is a list of 64-bit values:
@@ -17,25 +18,31 @@ const (
 	encConst  = 1 // one uvarint that every row has
 	encPlanes = 2 // width w <1>, then w planes of one byte per row, low byte first; rows whose
 	//               top byte is 255 follow in full as uvarints
-	encVarint = 3 // one uvarint per row
 
 	transNone    = 0 << 4 // the value
 	transDelta   = 1 << 4 // zigzag of the difference from the row before; the first from 0
 	transDelta16 = 2 << 4 // the same in units of 16
+	transReuse16 = 3 << 4 // codes of the reuse prediction, in units of 16
+	transReuse8  = 4 << 4 // the same in units of 8
+	transReuse1  = 5 << 4 // the same in units of 1
 
 	encMask   = 0x0f
 	transMask = 0xf0
 )
 
-// Fields of kind 0.
+// Fields of kind 0, which all events have.
 const (
 	fieldKind      = 0 // of each event
-	fieldTime      = 1 // of each event, ns
-	fieldTask      = 2 // of each event
-	fieldDisplaced = 3 // births, by their number, whose address was still live
+	fieldTask      = 1 // of each event
+	fieldDisplaced = 2 // births, by their number, whose address was still live
+)
 
+const fieldCommon Kind = 0 // the kind under which they are stored
+
+// Fields that every kind has besides its own.
+const (
+	fieldTime   = 0x7f // ns since the event before in the block, of whatever kind (zigzag)
 	fieldEscape = 0x80 // added to a TypeFreed field: addresses of the rows whose reference is 0
-	fieldCommon = 0    // the kind under which the fields above are stored
 )
 
 // A Column holds one field of the events of one kind, a value per row.
@@ -43,121 +50,125 @@ type Column []uint64
 
 // columnEncoder turns columns into bytes. Its buffers live from block to block.
 type columnEncoder struct {
+	dst  []byte
+	cuts []int // offsets in dst at which the statistics of the bytes change
 	nums []uint64
 	exc  []byte
-	body []byte
+	est  widthEstimate
+
+	reuse reuse
 }
 
-// append appends the column to dst.
-func (c *columnEncoder) append(dst []byte, kind, field byte, typ FieldType, vals []uint64) []byte {
-	if len(vals) == 0 {
-		return dst
-	}
-	nums, trans := vals, byte(transNone)
+// transformOf is how values of a type become numbers, where nothing better is
+// known.
+func transformOf(typ FieldType, vals []uint64) byte {
 	switch typ {
 	case TypeBlock, TypeAddr:
-		nums, trans = c.deltas(vals, true)
-	case TypeDelta:
-		nums, trans = c.deltas(vals, false)
-	case TypeInt:
-		nums, trans = c.signed(vals), transDelta
-	}
-	var enc byte
-	enc, c.body = c.encode(c.body[:0], nums)
-	dst = append(dst, kind, field, byte(typ), enc|trans)
-	dst = binary.AppendUvarint(dst, uint64(len(vals)))
-	dst = binary.AppendUvarint(dst, uint64(len(c.body)))
-	return append(dst, c.body...)
-}
-
-func (c *columnEncoder) deltas(vals []uint64, addr bool) ([]uint64, byte) {
-	shift, trans := 0, byte(transDelta)
-	if addr {
 		var all uint64
 		for _, v := range vals {
 			all |= v
 		}
 		if all&15 == 0 {
-			shift, trans = 4, transDelta16
+			return transDelta16
+		}
+		return transDelta
+	case TypeDelta, TypeInt:
+		return transDelta
+	}
+	return transNone
+}
+
+// append adds a column. Values of transNone and the reuse transforms are
+// numbers already.
+func (c *columnEncoder) append(kind Kind, field byte, typ FieldType, trans byte, vals []uint64) {
+	if len(vals) == 0 {
+		return
+	}
+	nums := vals
+	switch trans {
+	case transDelta:
+		nums = c.deltas(vals, 0)
+	case transDelta16:
+		nums = c.deltas(vals, 4)
+	}
+	constant := true
+	for _, v := range nums {
+		if v != nums[0] {
+			constant = false
+			break
 		}
 	}
-	nums := c.scratch(len(vals))
+	c.dst = append(c.dst, byte(kind), field, byte(typ))
+	if constant {
+		var v [10]byte
+		n := binary.PutUvarint(v[:], nums[0])
+		c.dst = append(c.dst, encConst|trans)
+		c.dst = binary.AppendUvarint(c.dst, uint64(len(vals)))
+		c.dst = binary.AppendUvarint(c.dst, uint64(n))
+		c.dst = append(c.dst, v[:n]...)
+		return
+	}
+	width := c.est.width(nums)
+	c.exceptions(nums, width)
+	c.dst = append(c.dst, encPlanes|trans)
+	c.dst = binary.AppendUvarint(c.dst, uint64(len(vals)))
+	c.dst = binary.AppendUvarint(c.dst, uint64(1+width*len(nums)+len(c.exc)))
+	c.dst = append(c.dst, byte(width))
+	c.planes(nums, width)
+}
+
+func (c *columnEncoder) deltas(vals []uint64, shift uint) []uint64 {
+	if cap(c.nums) < len(vals) {
+		c.nums = make([]uint64, len(vals))
+	}
+	nums := c.nums[:len(vals)]
 	var prev uint64
 	for i, v := range vals {
 		nums[i] = zigzag(int64(v-prev) >> shift)
 		prev = v
 	}
-	return nums, trans
-}
-
-func (c *columnEncoder) signed(vals []uint64) []uint64 {
-	nums, _ := c.deltas(vals, false)
 	return nums
 }
 
-func (c *columnEncoder) scratch(n int) []uint64 {
-	if cap(c.nums) < n {
-		c.nums = make([]uint64, n)
-	}
-	return c.nums[:n]
-}
-
-// encode appends nums in the encoding that suits them best.
-func (c *columnEncoder) encode(dst []byte, nums []uint64) (byte, []byte) {
-	var all, differ uint64
-	var over [8]int // numbers that do not fit i+1 planes
+// exceptions collects the numbers that do not fit the planes.
+func (c *columnEncoder) exceptions(nums []uint64, width int) {
+	c.exc = c.exc[:0]
+	limit := uint64(0xff) << (8 * (width - 1))
 	for _, v := range nums {
-		all |= v
-		differ |= v ^ nums[0]
-		if v >= 0xff {
-			over[0]++
-			if v >= 0xff00 {
-				over[1]++
-				if v >= 0xff0000 {
-					over[2]++
-					if v >= 0xff000000 {
-						over[3]++
-					}
-				}
-			}
+		if v >= limit {
+			c.exc = binary.AppendUvarint(c.exc, v)
 		}
 	}
-	if differ == 0 {
-		return encConst, binary.AppendUvarint(dst, nums[0])
-	}
-	width := 1
-	for width < 4 && over[width-1] > len(nums)/16 {
-		width++
-	}
-	if over[width-1] > len(nums)/4 {
-		for _, v := range nums {
-			dst = binary.AppendUvarint(dst, v)
-		}
-		return encVarint, dst
-	}
-	return encPlanes, c.planes(dst, nums, width)
 }
 
-func (c *columnEncoder) planes(dst []byte, nums []uint64, width int) []byte {
-	dst = append(dst, byte(width))
-	at, n := len(dst), len(nums)
-	dst = append(dst, make([]byte, width*n)...)
-	top := uint(8 * (width - 1))
-	exc := c.exc[:0]
+func (c *columnEncoder) planes(nums []uint64, width int) {
+	n := len(nums)
+	limit := uint64(0xff) << (8 * (width - 1))
 	for p := range width {
-		plane, shift := dst[at+p*n:at+p*n+n], uint(8*p)
+		c.cut(n)
+		at, shift := len(c.dst), uint(8*p)
+		c.dst = slices.Grow(c.dst, n)[:at+n]
 		for i, v := range nums {
-			if v>>top >= 0xff {
-				v = 0xff << top
-				if p == 0 {
-					exc = binary.AppendUvarint(exc, nums[i])
-				}
-			}
-			plane[i] = byte(v >> shift)
+			c.dst[at+i] = byte(min(v, limit) >> shift)
 		}
 	}
-	c.exc = exc
-	return append(dst, exc...)
+	c.cut(len(c.exc))
+	c.dst = append(c.dst, c.exc...)
+	c.cut(n)
+}
+
+// minCut is how many bytes are worth statistics of their own.
+const minCut = 2 << 10
+
+// cut notes that n bytes of another nature follow.
+func (c *columnEncoder) cut(n int) {
+	last := 0
+	if len(c.cuts) > 0 {
+		last = c.cuts[len(c.cuts)-1]
+	}
+	if n >= minCut && len(c.dst)-last >= minCut {
+		c.cuts = append(c.cuts, len(c.dst))
+	}
 }
 
 // decodeColumn fills dst, a value per row, from the bytes of a column.
@@ -177,8 +188,6 @@ func decodeColumn(dst []uint64, enc byte, b []byte) error {
 		}
 	case encPlanes:
 		err = decodePlanes(dst, b)
-	case encVarint:
-		err = decodeVarints(dst, b)
 	default:
 		return fmt.Errorf("%w: column encoding %#x", errUnknown, enc)
 	}
@@ -186,24 +195,6 @@ func decodeColumn(dst []uint64, enc byte, b []byte) error {
 		return err
 	}
 	return undoTransform(dst, enc&transMask)
-}
-
-func decodeVarints(dst []uint64, b []byte) error {
-	for i := range dst {
-		if len(b) > 0 && b[0] < 0x80 {
-			dst[i], b = uint64(b[0]), b[1:]
-			continue
-		}
-		v, n := uvarint(b)
-		if n == 0 {
-			return fmt.Errorf("%w: column ends at row %d of %d", ErrMalformed, i, len(dst))
-		}
-		dst[i], b = v, b[n:]
-	}
-	if len(b) != 0 {
-		return fmt.Errorf("%w: %d bytes after the last row", ErrMalformed, len(b))
-	}
-	return nil
 }
 
 func decodePlanes(dst []uint64, b []byte) error {
@@ -242,7 +233,7 @@ func decodePlanes(dst []uint64, b []byte) error {
 func undoTransform(dst []uint64, trans byte) error {
 	var v uint64
 	switch trans {
-	case transNone:
+	case transNone, transReuse16, transReuse8, transReuse1:
 	case transDelta:
 		for i, d := range dst {
 			v += uint64(unzigzag(d))

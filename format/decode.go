@@ -19,7 +19,7 @@ func (b *Batch) decode(payload []byte) error {
 			return fmt.Errorf("column header: %w", c.err)
 		}
 		var err error
-		if kind == fieldCommon {
+		if Kind(kind) == fieldCommon {
 			err = b.common(field, enc, rows, body)
 		} else {
 			err = b.column(kind, field, typ, enc, rows, body)
@@ -28,8 +28,11 @@ func (b *Batch) decode(payload []byte) error {
 			return fmt.Errorf("column %d of kind %d: %w", field, kind, err)
 		}
 	}
-	if len(b.Kind) != n || len(b.Time) != n || len(b.Task) != n {
+	if len(b.Kind) != n || len(b.Task) != n {
 		return fmt.Errorf("%w: a common column is missing", ErrMalformed)
+	}
+	if err := b.joinTimes(); err != nil {
+		return err
 	}
 	return b.resolve()
 }
@@ -37,11 +40,11 @@ func (b *Batch) decode(payload []byte) error {
 func (b *Batch) reset(n int) {
 	for k := range b.Cols {
 		b.Cols[k] = b.Cols[k][:0]
-		b.escapes[k] = nil
+		b.escapes[k], b.times[k] = nil, nil
 	}
 	b.rowCount, b.birthKind, b.freedKind = [256]uint32{}, [256]int8{}, [256]int8{}
 	b.Kind, b.Row, b.Time, b.Task = b.Kind[:0], b.Row[:0], b.Time[:0], b.Task[:0]
-	b.births, b.displaced = b.births[:0], nil
+	b.births, b.displaced, b.hasPlace, b.place = b.births[:0], nil, false, transNone
 	b.arena = b.arena[:0]
 	b.freed = slices.Grow(b.freed[:0], n)[:n]
 	b.fate = slices.Grow(b.fate[:0], n)[:n]
@@ -81,11 +84,6 @@ func (b *Batch) common(field, enc byte, rows int, body []byte) error {
 			b.Row = append(b.Row, b.rowCount[v])
 			b.rowCount[v]++
 		}
-	case fieldTime:
-		b.Time = b.Time[:0]
-		for _, v := range vals {
-			b.Time = append(b.Time, int64(v))
-		}
 	case fieldTask:
 		b.Task = b.Task[:0]
 		for _, v := range vals {
@@ -93,6 +91,22 @@ func (b *Batch) common(field, enc byte, rows int, body []byte) error {
 		}
 	case fieldDisplaced:
 		b.displaced = vals
+	}
+	return nil
+}
+
+// joinTimes makes the times out of those of each kind.
+func (b *Batch) joinTimes() error {
+	for k, n := range b.rowCount {
+		if int(n) != len(b.times[k]) {
+			return fmt.Errorf("%w: kind %d has %d times for %d events", ErrMalformed, k, len(b.times[k]), n)
+		}
+	}
+	t := int64(0)
+	b.Time = slices.Grow(b.Time[:0], len(b.Kind))[:len(b.Kind)]
+	for i, k := range b.Kind {
+		t += unzigzag(b.times[k][b.Row[i]])
+		b.Time[i] = t
 	}
 	return nil
 }
@@ -122,6 +136,10 @@ func (b *Batch) column(kind, field byte, typ FieldType, enc byte, rows int, body
 	if rows != int(b.rowCount[kind]) {
 		return fmt.Errorf("%w: %d rows for %d events", ErrMalformed, rows, b.rowCount[kind])
 	}
+	if field == fieldTime && b.times[kind] == nil {
+		b.times[kind] = b.alloc(rows)
+		return decodeColumn(b.times[kind], enc, body)
+	}
 	if field >= MaxFields {
 		return nil
 	}
@@ -139,40 +157,96 @@ func (b *Batch) column(kind, field byte, typ FieldType, enc byte, rows int, body
 	switch typ {
 	case TypeBlock:
 		b.birthKind[kind] = int8(field) + 1
+		return b.placed(enc & transMask)
 	case TypeFreed:
 		b.freedKind[kind] = int8(field) + 1
 	}
 	return nil
 }
 
-// resolve turns the references of deaths into the addresses they stand for.
+// placed notes how the addresses of births are stored: all alike.
+func (b *Batch) placed(trans byte) error {
+	shift := uint(0)
+	switch trans {
+	case transReuse16:
+		shift = 4
+	case transReuse8:
+		shift = 3
+	case transReuse1:
+	default:
+		trans = transNone
+	}
+	if b.hasPlace && b.place != trans {
+		return fmt.Errorf("%w: births are stored in two ways", ErrMalformed)
+	}
+	b.hasPlace, b.place = true, trans
+	b.reuse.reset(shift)
+	return nil
+}
+
+// resolve turns the references of deaths, and the codes of births, into the
+// addresses that they stand for.
 func (b *Batch) resolve() error {
 	var next [256]int // of the escapes of each kind
-	births, addrs := b.births[:0], b.birthAddrs[:0]
+	p := placement{reuse: &b.reuse, addrs: b.birthAddrs[:0], sizes: b.birthSizes[:0]}
+	births := b.births[:0]
 	for i, k := range b.Kind {
-		if f := b.freedKind[k]; f != 0 {
-			v := &b.Cols[k][f-1][b.Row[i]]
-			switch back := *v; {
+		freed, birth := b.freedKind[k], b.birthKind[k]
+		if freed|birth == 0 {
+			continue
+		}
+		row := b.Row[i]
+		p.task = b.Task[i]
+		var died, back uint64
+		if freed != 0 {
+			v := &b.Cols[k][freed-1][row]
+			switch back = *v; {
 			case back == 0:
 				if next[k] == len(b.escapes[k]) {
 					return fmt.Errorf("%w: event %d lacks its address", ErrMalformed, i)
 				}
-				*v = b.escapes[k][next[k]]
+				died = b.escapes[k][next[k]]
 				next[k]++
 			case back > uint64(len(births)):
 				return fmt.Errorf("%w: event %d ends a birth before the block", ErrMalformed, i)
 			default:
 				at := uint64(len(births)) - back
-				*v = addrs[at]
+				died = p.addrs[at]
 				b.freed[i] = births[at] + 1
 				b.fate[births[at]] |= fateConsumed
 			}
+			*v = died
 		}
-		if f := b.birthKind[k]; f != 0 {
-			births = append(births, uint32(i))
-			addrs = append(addrs, b.Cols[k][f-1][b.Row[i]])
+		if birth == 0 {
+			p.died(back)
+			continue
+		}
+		if err := b.born(&p, k, row, died, back); err != nil {
+			return err
+		}
+		births = append(births, uint32(i))
+	}
+	b.births, b.birthAddrs, b.birthSizes = births, p.addrs, p.sizes
+	return b.displacedBirths(b.displaced)
+}
+
+// born decodes the address of a birth.
+func (b *Batch) born(p *placement, k Kind, row uint32, died, back uint64) (err error) {
+	f := int(b.birthKind[k])
+	v, size := &b.Cols[k][f-1][row], uint64(0)
+	if cols := b.Cols[k]; f < len(cols) && cols[f] != nil {
+		size = cols[f][row]
+	}
+	switch {
+	case b.place == transNone:
+	case *v == codeSame:
+		*v = died
+	default:
+		p.died(back)
+		if *v, err = p.addr(p.task, size, *v); err != nil {
+			return err
 		}
 	}
-	b.births, b.birthAddrs = births, addrs
-	return b.displacedBirths(b.displaced)
+	p.born(*v, size)
+	return nil
 }

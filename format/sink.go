@@ -35,7 +35,8 @@ type sink struct {
 }
 
 func newSink(w io.Writer, h Header, level zstd.EncoderLevel, free chan<- *builder, sticky *atomic.Pointer[error]) (*sink, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
+		zstd.WithAllLitEntropyCompression(true), zstd.WithWindowSize(1<<20))
 	if err != nil {
 		return nil, fmt.Errorf("begin capture: %w", err)
 	}
@@ -80,17 +81,18 @@ func (s *sink) write(b *builder) {
 	info := BlockInfo{Type: BlockEvents, Codec: codecZstd}
 	b.describe(&info)
 	var sizes [256]int
-	s.raw = b.encode(s.raw[:0], &s.cols, &sizes)
-	s.block(info, s.raw)
+	b.encode(&s.cols, &sizes)
+	s.block(info, s.cols.dst, s.cols.cuts...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sticky.Load() == nil {
-		s.tally.block(b.kinds, &sizes, len(s.raw), s.index[len(s.index)-1].StoredLen+headerSize)
+		s.tally.block(b.kinds, &sizes, len(s.cols.dst), s.index[len(s.index)-1].StoredLen+headerSize)
 	}
 }
 
-// block writes one block. After an error it does nothing.
-func (s *sink) block(info BlockInfo, payload []byte) {
+// block writes one block. After an error it does nothing. At the cuts, offsets
+// in the payload, compression begins with new statistics.
+func (s *sink) block(info BlockInfo, payload []byte, cuts ...int) {
 	if s.sticky.Load() != nil {
 		return
 	}
@@ -102,7 +104,7 @@ func (s *sink) block(info BlockInfo, payload []byte) {
 	}
 	s.out = append(s.out[:0], make([]byte, headerSize)...)
 	if info.Codec == codecZstd {
-		s.out = s.zstd.EncodeAll(payload, s.out)
+		s.compress(payload, cuts)
 	} else {
 		s.out = append(s.out, payload...)
 	}
@@ -123,6 +125,32 @@ func (s *sink) block(info BlockInfo, payload []byte) {
 	s.index = append(s.index, info)
 	s.mu.Unlock()
 	s.events += uint64(info.Events)
+}
+
+// compress appends the payload to out as one zstd frame.
+func (s *sink) compress(payload []byte, cuts []int) {
+	if len(cuts) == 0 {
+		s.out = s.zstd.EncodeAll(payload, s.out)
+		return
+	}
+	// Writes to and from memory do not fail.
+	s.zstd.Reset((*appender)(&s.out))
+	at := 0
+	for _, cut := range cuts {
+		_, _ = s.zstd.Write(payload[at:cut])
+		_ = s.zstd.Flush()
+		at = cut
+	}
+	_, _ = s.zstd.Write(payload[at:])
+	_ = s.zstd.Close()
+}
+
+// An appender is a slice of bytes as an io.Writer.
+type appender []byte
+
+func (a *appender) Write(p []byte) (int, error) {
+	*a = append(*a, p...)
+	return len(p), nil
 }
 
 // end writes what makes the end of the file a clean one.
