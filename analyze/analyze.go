@@ -69,10 +69,18 @@ type Profiler interface {
 	PProf() (*profile.Profile, error)
 }
 
+// A jsonStreamer is a Result too long to be encoded at once: it writes what
+// encoding its JSON() would.
+type jsonStreamer interface {
+	writeJSON(w io.Writer) error
+}
+
 // List returns the analyses, in the order of the help text.
 func List() []Analyzer {
 	return []Analyzer{
 		leaksAnalyzer,
+		heapAnalyzer,
+		tcpAnalyzer,
 	}
 }
 
@@ -98,6 +106,9 @@ func Render(w io.Writer, res Result, name string, width int) error {
 	case "text", "":
 		return res.Text(w, width)
 	case "json":
+		if s, ok := res.(jsonStreamer); ok {
+			return s.writeJSON(w)
+		}
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(res.JSON())

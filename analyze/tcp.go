@@ -1,0 +1,100 @@
+package analyze
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tcap-dev/tcap/format"
+)
+
+var tcpAnalyzer = Analyzer{
+	Name:  "tcp",
+	Short: "every TCP connection: who, how long, how much, who closed it and why",
+	Long: `One row per connection, failed and still open ones included.
+
+A connection is told by its socket, never by its addresses, so equal addresses
+in two network namespaces, or one after the other, are two rows. PID and COMM
+are its owner: who called connect, who accepted it, or who held it when the
+recording began; never who happened to process a packet. The verdict says how
+it ended, and docs/verdicts.md on what evidence.
+
+MS is the life from the connect call (or the arrival of the handshake's end) to
+CLOSE; CONN_MS is the part before it was established. A + marks a life that is
+longer than the figure: the connection is older than the recording, or still
+open. The columns that do not fit the terminal are left out; --wide shows all.`,
+	New: func(fs *pflag.FlagSet) Runner {
+		o := new(tcpOptions)
+		o.register(fs)
+		return o
+	},
+}
+
+// tcpKinds are the events that connections are made of.
+var tcpKinds = format.NewKindSet(format.KindTCPEndpoints, format.KindTCPState, format.KindTCPConnect, format.KindTCPAccept,
+	format.KindTCPRetransmit, format.KindTCPReset, format.KindTCPDestroy, format.KindTCPSnapshot)
+
+// Run makes one pass over the capture. It reads all TCP events whatever the
+// filter says: what happened before a window decides what happened in it.
+func (o *tcpOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	t := newTCPTracker()
+	for e, err := range r.Events(format.Filter{Kinds: tcpKinds}) {
+		if isCorrupt(err) {
+			continue // told by Describe
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read TCP events: %w", err)
+		}
+		t.event(e)
+		if e.Seq%4096 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	capture, complete, err := Describe(r)
+	if err != nil {
+		return nil, err
+	}
+	view := &tcpView{names: r, start: capture.StartMonoNs, judge: &tcpJudge{
+		losses:  tcpLosses(r, capture, complete),
+		end:     max(capture.StartMonoNs+capture.DurationNs, t.last),
+		reasons: knowsRstReasons(capture.Kernel),
+	}}
+	res := &tcpResult{opt: *o, capture: capture, complete: complete, view: view}
+	res.pick(t, f)
+	return res, nil
+}
+
+// tcpResult is the answer of "tcap analyze tcp".
+type tcpResult struct {
+	opt      tcpOptions
+	capture  Capture
+	complete Completeness
+	view     *tcpView
+	conns    []*tcpConn // selected, in order
+	all      int        // before --top
+}
+
+// Completeness is that of the capture.
+func (r *tcpResult) Completeness() Completeness { return r.complete }
+
+// pick selects and orders what is reported.
+func (r *tcpResult) pick(t *tcpTracker, f format.Filter) {
+	t.direct(r.view.names)
+	sel := tcpSelect{opt: &r.opt, filter: f, view: r.view}
+	t.all(func(c *tcpConn) {
+		if c.reported() && sel.keep(c) {
+			r.conns = append(r.conns, c)
+		}
+	})
+	order := tcpOrders[r.opt.sort]
+	slices.SortStableFunc(r.conns, func(a, b *tcpConn) int { return order(r.view, a, b) })
+	r.all = len(r.conns)
+	if r.opt.top > 0 && !r.opt.summary {
+		r.conns = r.conns[:min(r.opt.top, r.all)]
+	}
+}

@@ -1,0 +1,149 @@
+package analyze
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tcap-dev/tcap/format"
+	"github.com/tcap-dev/tcap/format/tracetest"
+)
+
+// runTCP analyzes a capture with the analyzer's flags.
+func runTCP(t testing.TB, r *format.Reader, f format.Filter, args ...string) *tcpResult {
+	t.Helper()
+	fs := pflag.NewFlagSet("tcp", pflag.ContinueOnError)
+	runner := tcpAnalyzer.New(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	res, err := runner.Run(context.Background(), r, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.(*tcpResult)
+}
+
+func render(t testing.TB, res Result, name string, width int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := Render(&b, res, name, width); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestTCPScenarios renders each scenario in every form. A section whose name
+// begins with flags. is the command line of one more text output. JSON is
+// compared where a scenario has a section for it, and held against CSV in all.
+func TestTCPScenarios(t *testing.T) {
+	for _, s := range tracetest.Glob(t, "../testdata/scenarios/tcp-*.txtar") {
+		t.Run(strings.TrimSuffix(s.Path[strings.LastIndex(s.Path, "/")+1:], ".txtar"), func(t *testing.T) {
+			res := runTCP(t, s.Reader, format.Filter{})
+			s.Golden(t, "want/text", render(t, res, "text", 80))
+			s.Golden(t, "want/wide", render(t, runTCP(t, s.Reader, format.Filter{}, "--wide"), "text", 80))
+			s.Golden(t, "want/csv", render(t, res, "csv", 0))
+			s.Golden(t, "want/summary", render(t, runTCP(t, s.Reader, format.Filter{}, "--summary"), "text", 80))
+			for _, name := range []string{"a", "b", "c"} {
+				flags, ok := s.Section("flags." + name)
+				if !ok {
+					continue
+				}
+				got := runTCP(t, s.Reader, format.Filter{}, strings.Fields(flags)...)
+				s.Golden(t, "want/"+name, render(t, got, "text", 80))
+			}
+			if _, ok := s.Section("want/json"); ok {
+				s.Golden(t, "want/json", render(t, res, "json", 0))
+				sum := runTCP(t, s.Reader, format.Filter{}, "--summary")
+				s.Golden(t, "want/summary.json", render(t, sum, "json", 0))
+				s.Golden(t, "want/summary.csv", render(t, sum, "csv", 0))
+			}
+			checkJSON(t, res)
+		})
+	}
+}
+
+// checkJSON holds the JSON form against the CSV form, which the golden
+// sections pin: the same values under the same names in the same order.
+func checkJSON(t *testing.T, res *tcpResult) {
+	t.Helper()
+	streamed := render(t, res, "json", 0)
+	var whole bytes.Buffer
+	enc := json.NewEncoder(&whole)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(res.JSON()); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(streamed, whole.Bytes()) {
+		t.Errorf("streamed JSON differs from JSON():\n%s\n%s", streamed, whole.Bytes())
+	}
+	var doc struct {
+		Connections []json.RawMessage
+	}
+	if err := json.Unmarshal(streamed, &doc); err != nil {
+		t.Fatal(err)
+	}
+	if len(doc.Connections) != len(res.conns) {
+		t.Fatalf("%d connections in JSON, %d analyzed", len(doc.Connections), len(res.conns))
+	}
+	for i, raw := range doc.Connections {
+		row := res.view.row(res.conns[i])
+		want := row.record()
+		got, names := flatten(t, raw)
+		for j := range want {
+			if names[j] != tcpCSVHeader[j] || got[j] != strings.TrimPrefix(want[j], "'") {
+				t.Errorf("connection %d: JSON has %s=%q, CSV %s=%q", i, names[j], got[j], tcpCSVHeader[j], want[j])
+			}
+		}
+	}
+}
+
+// flatten lists the values and names of a connection's JSON in their order;
+// those of close get the names they have in CSV.
+func flatten(t *testing.T, raw json.RawMessage) (values, names []string) {
+	t.Helper()
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	inClose := map[string]string{"verdict": "verdict", "by": "closed_by", "errno": "close_errno", "pid": "close_pid", "comm": "close_comm"}
+	depth, key, prefix := 0, "", false
+	for {
+		tok, err := dec.Token()
+		if err != nil {
+			return values, names
+		}
+		switch d, isDelim := tok.(json.Delim); {
+		case isDelim && d == '{':
+			depth++
+			prefix = depth == 2
+			key = ""
+			continue
+		case isDelim:
+			depth--
+			prefix = false
+			continue
+		}
+		if key == "" {
+			key = tok.(string)
+			continue
+		}
+		if prefix {
+			key = inClose[key]
+		}
+		names = append(names, key)
+		key = ""
+		switch v := tok.(type) {
+		case nil:
+			values = append(values, "")
+		case bool:
+			values = append(values, map[bool]string{true: "true", false: "false"}[v])
+		case json.Number:
+			values = append(values, v.String())
+		case string:
+			values = append(values, v)
+		}
+	}
+}
