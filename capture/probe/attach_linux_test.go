@@ -24,9 +24,17 @@ func TestFollowsFamily(t *testing.T) {
 		scenario  string
 		processes int
 	}{
-		{"plain", 1}, {"fork", 2}, {"nested", 5}, {"many", 51}, {"vfork", 2}, {"spawn", 2}, {"thread", 7}, {"oldthreads", 9},
+		{"plain", 1}, {"fork", 2}, {"nested", 5}, {"many", 51}, {"vfork", 2}, {"spawn", 2}, {"thread", 7}, {"oldthreads", 9}, {"shell", 2},
 	} {
 		t.Run(tt.scenario, func(t *testing.T) {
+			// The kernel's fault, which it lets nobody avoid before 6.12:
+			// see openEvent. Only children of children are hit.
+			switch tt.scenario {
+			case "nested", "thread", "oldthreads", "shell":
+				if !keepsEvents() {
+					t.Skip("this kernel exchanges the events of parent and child")
+				}
+			}
 			c := newCounter(t)
 			a := newAttacher(t, openTracefs(t))
 			if !a.FollowsFork() {

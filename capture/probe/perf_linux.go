@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -17,6 +18,15 @@ import (
 // from the moment it is open, and BPF programs run for every hit of the trace
 // event, whatever the state of its perf events (kernel/trace/trace_uprobe.c:
 // uprobe_perf_open, __uprobe_perf_func).
+//
+// Inherited events are opened as ones that are to be sampled together with
+// their counts, although nothing is sampled: it keeps them with their task
+// (since 6.12, nr_no_switch_fast in kernel/events/core.c). Otherwise, where a
+// process blocks in favour of a clone of it, the scheduler lets the two
+// exchange their events, which is cheaper; but the probe's filter still names
+// the first owner. When the clone ends, the breakpoints go, and from the wrong
+// process: a child of the target that forks and waits goes silent. Older
+// kernels refuse the combination, see keepsEvents.
 func openEvent(id uint64, tid int, inherit bool) (int, error) {
 	attr := unix.PerfEventAttr{
 		Type:   unix.PERF_TYPE_TRACEPOINT,
@@ -24,11 +34,36 @@ func openEvent(id uint64, tid int, inherit bool) (int, error) {
 		Config: id,
 		Bits:   unix.PerfBitDisabled,
 	}
-	if inherit {
-		attr.Bits |= unix.PerfBitInherit
+	if !inherit {
+		return perfEventOpen(&attr, tid)
 	}
+	attr.Bits |= unix.PerfBitInherit
+	if keepsEvents() {
+		attr.Sample_type = unix.PERF_SAMPLE_READ | unix.PERF_SAMPLE_TID
+	}
+	return perfEventOpen(&attr, tid)
+}
+
+// keepsEvents reports whether the kernel can be told not to exchange the
+// inherited events of two tasks.
+var keepsEvents = sync.OnceValue(func() bool {
+	fd, err := perfEventOpen(&unix.PerfEventAttr{
+		Type:        unix.PERF_TYPE_SOFTWARE,
+		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Config:      unix.PERF_COUNT_SW_DUMMY,
+		Bits:        unix.PerfBitDisabled | unix.PerfBitInherit,
+		Sample_type: unix.PERF_SAMPLE_READ | unix.PERF_SAMPLE_TID,
+	}, os.Getpid())
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
+})
+
+func perfEventOpen(attr *unix.PerfEventAttr, tid int) (int, error) {
 	for {
-		fd, err := unix.PerfEventOpen(&attr, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		fd, err := unix.PerfEventOpen(attr, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
 		if !errors.Is(err, unix.EINTR) {
 			return fd, err
 		}

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +45,34 @@ static void forked(int n, int deeper)
 		hits(n);
 		if (deeper)
 			forked(n + 1, deeper - 1);
+		report();
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
+}
+
+/*
+ * A child that forks and waits, like a shell, on one CPU: parent and child
+ * then run in turns, which makes the scheduler exchange their perf events.
+ */
+static void shell(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	if (sched_setaffinity(0, sizeof set, &set) != 0)
+		abort();
+	pid_t pid = fork();
+	if (pid == 0) {
+		total = 0;
+		for (int i = 0; i < 100; i++) {
+			pid_t child = fork();
+			if (child == 0)
+				_exit(0);
+			waitpid(child, NULL, 0);
+			hits(10);
+		}
 		report();
 		_exit(0);
 	}
@@ -131,6 +160,8 @@ int main(int argc, char **argv)
 		leaf_by_spawn("123");
 	else if (!strcmp(what, "thread"))
 		threads(forking_thread, 3);
+	else if (!strcmp(what, "shell"))
+		shell();
 	else if (!strcmp(what, "endless"))
 		for (;;) {
 			hits(1);
