@@ -150,14 +150,14 @@ set -e
 
 # --- the verdict -----------------------------------------------------------------
 
-count() { grep -cE "^--- $1: " "$work/console" || true; }
-passed=$(count PASS) failed=$(count FAIL) skipped=$(count SKIP)
+count() { grep -cE "^$1" "$work/console" || true; }
+passed=$(count '--- PASS: ') failed=$(count '--- FAIL: ') skipped=$(count ' *--- SKIP: ') # of subtests, too
 code=$(sed -n 's/^TCAP-VM-EXIT: //p' "$work/console" | tail -n 1)
 echo
 say "in Linux $release: $passed passed, $failed failed, $skipped skipped, $((SECONDS - started)) s in all"
 awk -v root="$root/" '
 	/^=== PACKAGE / { sub(root, "", $3); print "  " $3 }
-	/^--- (PASS|FAIL|SKIP): / { sub(":", "", $2); printf "    %-4s %s %s\n", $2, $3, $4 }
+	/^--- (PASS|FAIL): |^ *--- (FAIL|SKIP): / { sub(":", "", $2); printf "    %-4s %s %s\n", $2, $3, $4 }
 ' "$work/console"
 [ "$status" != 124 ] || die "the machine was ended after $limit s (VM_TIMEOUT)"
 [ -n "$code" ] || die "the machine ended without a verdict (exit status $status)"
