@@ -16,8 +16,7 @@ type tcpConn struct {
 	closed      int64 // ->CLOSE
 	first, last int64 // events of any kind
 
-	tx, rx               uint64 // payload bytes
-	destroyTx, destroyRx uint64
+	tx, rx uint64 // payload bytes
 
 	laddr, raddr format.StringID
 	owner        format.TaskID
@@ -45,6 +44,7 @@ type tcpConn struct {
 	closeOld    uint8 // the state left for CLOSE
 	closeShut   uint8
 	resetInWhat uint8 // state in which an RST came in
+	disconnect  uint8 // whether the counters were cleared before the socket was freed
 }
 
 type tcpFlags uint16

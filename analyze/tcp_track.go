@@ -357,12 +357,12 @@ func (t *tcpTracker) destroy(e *format.Event) {
 	}
 	c.last = max(c.last, e.Time)
 	v := &e.V
-	c.destroyTx, c.destroyRx = v[format.DestroyTx], v[format.DestroyRx]
+	c.disconnect = sat8(v[format.DestroyDisconnected])
 	if !c.flags.has(tcpClosed) {
 		if c.flags.has(tcpHasState) {
 			c.flags |= tcpGap // CLOSE always comes before
 		}
-		c.count(c.destroyTx, c.destroyRx, v[format.DestroyRetransmits], v[format.DestroyMinRtt])
+		c.count(v[format.DestroyTx], v[format.DestroyRx], v[format.DestroyRetransmits], v[format.DestroyMinRtt])
 	}
 	c.flags |= tcpDestroyed
 }

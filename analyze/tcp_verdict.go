@@ -228,28 +228,29 @@ func (c *tcpConn) unaccepted() bool {
 
 // judgeAbort: the program ended the connection with an RST, because it asked
 // for one (SO_LINGER 0, or connect(AF_UNSPEC)) or because it closed with unread
-// data. The kernel's reason says which. Without it three facts do: unread data
-// has been received; tcp_disconnect, which the former takes, clears the counters
-// before the socket is freed, and close does not; only disconnect leaves
-// sk_shutdown alone.
+// data. The kernel's reason says which. Without it three facts do: only
+// connect(AF_UNSPEC) leaves sk_shutdown alone; unread data has been received;
+// and tcp_disconnect, which an abort takes, clears the socket's counters before
+// it is freed.
 func (j *tcpJudge) judgeAbort(c *tcpConn) tcpEnding {
 	abort := tcpEnding{verdict: verdictLocalAbort, by: byLocal}
 	unread := tcpEnding{verdict: verdictLocalUnreadData, by: byLocal}
-	sent := c.flags.has(tcpResetSent)
+	reason := uint16(0)
+	if j.reasons && c.flags.has(tcpResetSent) {
+		reason = c.resetReason
+	}
 	switch {
 	case c.closeShut != 3, c.rx == 0:
 		return abort
-	case sent && j.reasons && c.resetReason == rstAbortOnClose:
+	case reason == rstAbortOnClose:
 		return unread
-	case sent && j.reasons && c.resetReason != 0:
+	case reason != 0, c.disconnect == format.DisconnectYes:
 		return abort
-	case !c.flags.has(tcpDestroyed):
-		abort.note = "reason unknown: SO_LINGER 0 or unread data"
-		return abort
-	case c.destroyRx == 0:
-		return abort
+	case c.disconnect == format.DisconnectNo:
+		return unread
 	}
-	return unread
+	abort.note = "reason unknown: SO_LINGER 0 or unread data"
+	return abort
 }
 
 // judgeVanished: the kernel freed the socket, and how it became CLOSE was lost.

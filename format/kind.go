@@ -146,6 +146,16 @@ const (
 	ResetReceived
 )
 
+// Values of the disconnected field of KindTCPDestroy. tcp_disconnect, which
+// SO_LINGER 0 and connect(AF_UNSPEC) lead to, clears the socket's own counters
+// and an ordinary close does not (net/ipv4/tcp.c): the only trace of an abort on
+// kernels whose resets have no reason.
+const (
+	DisconnectUnknown = iota
+	DisconnectNo      // the counters were what they had been at CLOSE, and not all 0
+	DisconnectYes     // they were 0, and had not all been 0 at CLOSE
+)
+
 // Values of the when field of KindTCPSnapshot.
 const (
 	SnapshotStart = iota // found when the recording began
@@ -184,7 +194,7 @@ const (
 	AcceptFd, AcceptUid                                                                                           = 1, 2
 	RetransmitState                                                                                               = 1
 	ResetDirection, ResetReason, ResetState                                                                       = 1, 2, 3
-	DestroyTx, DestroyRx, DestroyRetransmits, DestroyMinRtt                                                       = 1, 2, 3, 4
+	DestroyTx, DestroyRx, DestroyRetransmits, DestroyMinRtt, DestroyDisconnected                                  = 1, 2, 3, 4, 5
 
 	SnapshotWhen, SnapshotState, SnapshotFd, SnapshotUid, SnapshotTx, SnapshotRx, SnapshotRetransmits, SnapshotSrtt, SnapshotMinRtt = 1, 2, 3, 4, 5, 6, 7, 8, 9
 )
@@ -333,6 +343,7 @@ var Kinds = []KindInfo{
 		{Name: "rx", Type: TypeUint, Unit: UnitBytes},
 		{Name: "retransmits", Type: TypeUint},
 		{Name: "min_rtt", Type: TypeUint, Unit: UnitUs},
+		{Name: "disconnected", Type: TypeEnum, Enum: []string{"unknown", "no", "yes"}},
 	}},
 	{KindTCPSnapshot, "tcp.snapshot", "A task's open TCP socket, when the recording began or ended.", 0, []Field{
 		{Name: "conn", Type: TypeDelta},
