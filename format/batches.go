@@ -2,6 +2,7 @@ package format
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"sync"
 )
@@ -46,12 +47,21 @@ func (r *Reader) Batches(f Filter, work func(*Batch) any) iter.Seq2[Result, erro
 	}
 }
 
-// batchCost is what a decoded block of the largest size takes, bytes.
-const batchCost = maxEvents * (8*MaxFields + 64)
+// batchCost is what decoding a block takes, bytes.
+func batchCost(b *BlockInfo) int64 {
+	return int64(b.Events)*(8*MaxFields+64) + int64(b.RawLen) + int64(b.StoredLen)
+}
 
-// inFlight is how many decoded blocks may wait to be yielded.
+// inFlight is how many decoded blocks may wait to be yielded: as many more are
+// being decoded or used.
 func (r *Reader) inFlight() int {
-	return max(1, min(2*r.workers, int(r.maxMemory/2/batchCost)))
+	most := int64(1)
+	for i := range r.blocks {
+		if b := &r.blocks[i]; b.Type == BlockEvents {
+			most = max(most, batchCost(b))
+		}
+	}
+	return int(max(1, min(int64(2*r.workers), r.maxMemory/4/most)))
 }
 
 type job struct {
@@ -129,6 +139,9 @@ func (p *pipeline) decode() {
 
 // batch reads and decodes a block of events.
 func (r *Reader) batch(info *BlockInfo) (*Batch, error) {
+	if cost := batchCost(info); cost > r.maxMemory/4 || info.RawLen > 64<<10+256*info.Events {
+		return nil, r.damaged(info, fmt.Errorf("%w: %d events in %d bytes need %d bytes of memory", ErrLimit, info.Events, info.RawLen, cost))
+	}
 	b := r.batches.Get().(*Batch)
 	b.Info = *info
 	payload, err := r.payload.read(info, &b.bufs)

@@ -64,9 +64,10 @@ const (
 	BlockEvents            // events, as columns
 	BlockIndex             // where every block before it is
 	BlockEnd               // the clean end: JSON
+	BlockCopy              // every row of the tables once more, at the end of the file
 )
 
-var blockNames = [...]string{"unknown", "header", "schema", "tables", "events", "index", "end"}
+var blockNames = [...]string{"unknown", "header", "schema", "tables", "events", "index", "end", "copy"}
 
 // String names the type.
 func (t BlockType) String() string {

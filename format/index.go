@@ -43,16 +43,20 @@ func encodeIndex(dst []byte, blocks []BlockInfo) []byte {
 	return dst
 }
 
-// decodeIndex reads an index whose blocks must end at or before limit.
-func decodeIndex(payload []byte, limit int64) ([]BlockInfo, error) {
+// minIndexEntry is the least that an entry takes, bytes.
+const minIndexEntry = 14
+
+// decodeIndex reads an index of at most maxBlocks blocks, which must end at or
+// before limit.
+func decodeIndex(payload []byte, limit int64, maxBlocks int) ([]BlockInfo, error) {
 	c := cursor{b: payload}
-	n := c.count(len(payload) / 14)
+	n := c.count(min(len(payload)/minIndexEntry, maxBlocks))
 	blocks := make([]BlockInfo, 0, n)
 	var end, first int64
 	var events uint64
 	for i := range n {
 		b := BlockInfo{Type: BlockType(c.byte()), Codec: c.byte(), Major: Major, Seq: uint32(i), EventsBefore: events}
-		b.Offset = end + int64(c.count(1<<62))
+		b.Offset = end + int64(min(c.uvarint(), 1<<62))
 		b.StoredLen, b.RawLen = c.count(maxStoredLen), c.count(maxRawLen)
 		if crc := c.bytes(4); crc != nil {
 			b.crc = binary.LittleEndian.Uint32(crc)

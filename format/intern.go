@@ -14,6 +14,7 @@ func (w *Writer) String(s string) StringID {
 	w.row = append(w.row, s...)
 	id := StringID(w.rows[tableStrings].add(w.row))
 	w.strings[s] = id
+	w.spill(tableStrings)
 	return id
 }
 
@@ -84,5 +85,17 @@ func (w *Writer) addRow(table int, v ...uint64) uint32 {
 	for _, x := range v {
 		w.row = binary.AppendUvarint(w.row, x)
 	}
-	return w.rows[table].add(w.row)
+	id := w.rows[table].add(w.row)
+	w.spill(table)
+	return id
 }
+
+// spill ends the current block when the rows that wait for it get many.
+func (w *Writer) spill(table int) {
+	if len(w.rows[table].fresh) > maxFresh && !w.closed {
+		_ = w.hand(nil) // the error is sticky; Append returns it
+	}
+}
+
+// maxFresh bounds the rows of a table that wait to be written, bytes.
+const maxFresh = 4 << 20

@@ -41,17 +41,19 @@ func checkPayload(r io.ReaderAt, b *BlockInfo, buf *[]byte) (bool, error) {
 
 // payloads reads and decompresses payloads. It may be used concurrently.
 type payloads struct {
-	r    io.ReaderAt
-	zstd *zstd.Decoder
+	r     io.ReaderAt
+	zstd  *zstd.Decoder
+	limit int64 // of a payload, bytes
 }
 
-func newPayloads(r io.ReaderAt, workers int) (*payloads, error) {
+func newPayloads(r io.ReaderAt, workers int, limit int64) (*payloads, error) {
+	limit = max(min(limit, maxRawLen), 64<<10)
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(maxRawLen))
+		zstd.WithDecoderMaxMemory(uint64(limit)))
 	if err != nil {
 		return nil, fmt.Errorf("begin decompression: %w", err)
 	}
-	return &payloads{r: r, zstd: d}, nil
+	return &payloads{r: r, zstd: d, limit: limit}, nil
 }
 
 // buffers are what reading a payload needs, kept from block to block.
@@ -59,6 +61,15 @@ type buffers struct{ stored, raw []byte }
 
 // read returns the payload of b, which is valid until bufs is used again.
 func (p *payloads) read(b *BlockInfo, bufs *buffers) ([]byte, error) {
+	if int64(b.RawLen) > p.limit || int64(b.StoredLen) > p.limit+1024 {
+		return nil, fmt.Errorf("%w: payload of %d bytes", ErrLimit, b.RawLen)
+	}
+	switch b.Type {
+	case BlockHeader, BlockSchema, BlockEnd:
+		if b.RawLen > maxJSON {
+			return nil, fmt.Errorf("%w: %d bytes of JSON", ErrLimit, b.RawLen)
+		}
+	}
 	var err error
 	if bufs.stored, err = readStored(p.r, b, bufs.stored); err != nil {
 		return nil, err

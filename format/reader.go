@@ -1,7 +1,6 @@
 package format
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -79,9 +78,9 @@ func NewReader(src io.ReaderAt, size int64, opts ...Option) (*Reader, error) {
 	for _, o := range opts {
 		o(r)
 	}
-	r.tables.budget = r.maxMemory / 2
+	r.tables.budget = r.maxMemory / 4
 	var err error
-	if r.payload, err = newPayloads(src, r.workers); err != nil {
+	if r.payload, err = newPayloads(src, r.workers, r.maxMemory/16); err != nil {
 		return nil, err
 	}
 	r.batches.New = func() any { return new(Batch) }
@@ -112,55 +111,10 @@ func (r *Reader) open() error {
 		r.blocks, r.structural = s.blocks, s.damage
 		r.damage = slices.Clone(s.damage)
 	}
-	var bufs buffers
-	haveHeader, haveSchema := false, false
-	for i := range r.blocks {
-		b := &r.blocks[i]
-		var load func([]byte) error
-		switch {
-		case b.Type == BlockHeader && !haveHeader:
-			load = func(p []byte) error {
-				err := json.Unmarshal(p, &r.header)
-				haveHeader = err == nil
-				return err
-			}
-		case b.Type == BlockSchema && !haveSchema:
-			load = func(p []byte) (err error) {
-				r.kinds, err = decodeSchema(p)
-				haveSchema = err == nil
-				return err
-			}
-		case b.Type == BlockTables:
-			load = r.tables.load
-		case b.Type == BlockEnd:
-			load = func(p []byte) error {
-				var t Trailer
-				err := json.Unmarshal(p, &t)
-				if err == nil {
-					r.trailer = &t
-				}
-				return err
-			}
-		default:
-			continue
-		}
-		p, err := r.payload.read(b, &bufs)
-		if err == nil {
-			err = load(p)
-		}
-		if err != nil {
-			r.damaged(b, err)
-		}
-	}
-	r.tables.indexSymbols()
+	r.loadFacts()
+	r.loadTables()
 	r.boundDamage()
 	return nil
-}
-
-// openIndexed reads the blocks from the index, when the end of the file leads
-// to an intact one.
-func (r *Reader) openIndexed() (bool, error) {
-	return false, nil
 }
 
 // damaged notes that b cannot be read and returns the error that says so.

@@ -1,13 +1,14 @@
 package format
 
 import (
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
+	"strconv"
 	"sync"
 	"sync/atomic"
-
-	"encoding/json"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -23,7 +24,7 @@ type sink struct {
 
 	zstd   *zstd.Encoder
 	cols   columnEncoder
-	raw    []byte
+	base   int64 // of the capture in the file, bytes
 	out    []byte
 	header []byte // JSON, for the copy at the end
 
@@ -46,6 +47,11 @@ func newSink(w io.Writer, h Header, level zstd.EncoderLevel, free chan<- *builde
 	}
 	if len(s.header) > maxJSON {
 		return nil, fmt.Errorf("encode header: %w: %d bytes", ErrLimit, len(s.header))
+	}
+	if f, ok := w.(io.Seeker); ok {
+		if at, err := f.Seek(0, io.SeekCurrent); err == nil {
+			s.base = at
+		}
 	}
 	schema, err := encodeSchema(Kinds)
 	if err != nil {
@@ -154,18 +160,83 @@ func (a *appender) Write(p []byte) (int, error) {
 }
 
 // end writes what makes the end of the file a clean one.
-func (s *sink) end(rows *[tableCount]tableRows, trailer []byte) {
-	s.block(BlockInfo{Type: BlockHeader}, s.header)
-	s.raw = s.raw[:0]
+func (s *sink) end(rows *[tableCount]tableRows, t Trailer) {
+	defer s.zstd.Close()
+	var failed *error
+	if failed = s.sticky.Load(); failed != nil {
+		// The disk is full, perhaps. What follows the last whole block is
+		// of no use; without it there may be room for the index.
+		if !s.rewind() {
+			return
+		}
+		s.sticky.Store(nil)
+	} else {
+		s.block(BlockInfo{Type: BlockHeader}, s.header)
+		s.copyTables(rows)
+	}
+	index := s.written.Load()
+	s.block(BlockInfo{Type: BlockIndex, Codec: codecZstd}, encodeIndex(nil, s.index))
+	t.Extra = maps.Clone(t.Extra)
+	if t.Extra == nil {
+		t.Extra = map[string]json.RawMessage{}
+	}
+	t.Extra[indexKey] = strconv.AppendInt(nil, index, 10)
+	trailer, err := json.Marshal(t)
+	if err == nil && len(trailer) > maxTrailer {
+		err = fmt.Errorf("%w: %d bytes", ErrLimit, len(trailer))
+	}
+	if err != nil {
+		err = fmt.Errorf("encode trailer: %w", err)
+		s.sticky.Store(&err)
+	}
+	s.block(BlockInfo{Type: BlockEnd}, trailer)
+	if failed != nil {
+		if s.sticky.Load() != nil {
+			s.rewind()
+		}
+		s.sticky.Store(failed)
+	}
+}
+
+// indexKey is the key of the end block that tells where the index is.
+const indexKey = "index_offset_bytes"
+
+// maxTrailer bounds the JSON of the end block, so that a reader finds it with
+// one read at the end of the file.
+const maxTrailer = 60 << 10
+
+// rewind cuts the file after the last whole block, if its kind can.
+func (s *sink) rewind() bool {
+	f, ok := s.w.(interface {
+		io.Seeker
+		Truncate(size int64) error
+	})
+	if !ok {
+		return false
+	}
+	end := s.base + s.written.Load()
+	if err := f.Truncate(end); err != nil {
+		return false
+	}
+	at, err := f.Seek(end, io.SeekStart)
+	return err == nil && at == end
+}
+
+// copyTables writes every row once more, when that is little, so that a
+// damaged block of tables costs no name.
+func (s *sink) copyTables(rows *[tableCount]tableRows) {
+	raw := 0
+	for table := range rows {
+		raw += len(rows[table].all)
+	}
+	if limit := max(64<<10, s.written.Load()/20); raw == 0 || raw > maxRawLen/2 || int64(raw/3) > limit {
+		return
+	}
+	payload := make([]byte, 0, raw+64*tableCount)
 	for table := range rows {
 		if t := &rows[table]; t.next > 1 {
-			s.raw = appendSection(s.raw, table, 1, t.next-1, t.all)
+			payload = appendSection(payload, table, 1, t.next-1, t.all)
 		}
 	}
-	if len(s.raw) > 0 {
-		s.block(BlockInfo{Type: BlockTables, Codec: codecZstd}, s.raw)
-	}
-	s.block(BlockInfo{Type: BlockIndex, Codec: codecZstd}, encodeIndex(nil, s.index))
-	s.block(BlockInfo{Type: BlockEnd}, trailer)
-	_ = s.zstd.Close()
+	s.block(BlockInfo{Type: BlockCopy, Codec: codecZstd}, payload)
 }

@@ -48,7 +48,9 @@ func (t *tableRows) appendFresh(dst []byte, table int) []byte {
 		return dst
 	}
 	dst = appendSection(dst, table, t.first, t.next-t.first, t.fresh)
-	t.all = append(t.all, t.fresh...)
+	if len(t.all) < maxRawLen {
+		t.all = append(t.all, t.fresh...)
+	}
 	t.fresh, t.first = t.fresh[:0], t.next
 	return dst
 }

@@ -28,6 +28,7 @@ func (t *tally) block(kinds []byte, sizes *[256]int, raw, stored int) {
 	for k, n := range count {
 		if n > 0 {
 			share := float64(sizes[k]) + float64(raw-own)*float64(n)/float64(len(kinds))
+			t[k].Events += uint64(n)
 			t[k].Bytes += uint64(share*float64(stored)/float64(raw) + 0.5)
 		}
 	}
@@ -47,7 +48,7 @@ func (w *Writer) totals() map[Kind]KindTotals {
 	w.sink.mu.Lock()
 	defer w.sink.mu.Unlock()
 	for k := range w.byKind {
-		t := KindTotals{Events: w.byKind[k], Bytes: w.sink.tally[k].Bytes, Lost: w.lost[k]}
+		t := KindTotals{Events: w.sink.tally[k].Events, Bytes: w.sink.tally[k].Bytes, Lost: w.lost[k]}
 		if t != (KindTotals{}) {
 			out[Kind(k)] = t
 		}

@@ -1,7 +1,6 @@
 package format
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -179,11 +178,7 @@ func (w *Writer) Close(t Trailer) error {
 	close(w.sink.jobs)
 	<-w.sink.done
 	t.Kinds = w.totals()
-	trailer, err := json.Marshal(t)
-	if err != nil {
-		return fmt.Errorf("encode trailer: %w", err)
-	}
-	w.sink.end(&w.rows, trailer)
+	w.sink.end(&w.rows, t)
 	return w.err()
 }
 
