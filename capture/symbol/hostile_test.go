@@ -24,7 +24,7 @@ func resolveBytes(t testing.TB, data []byte) {
 		t.Errorf("build-id of %d bytes", len(id))
 	}
 	tables, _ := readTables(f, id, "/nowhere", opts)
-	tables.lines, tables.goTable, _ = readSources(r, fileRef{}, opts)
+	tables.lines, tables.goTable, _ = readSources(r, "/nowhere", fileRef{}, opts)
 	try := func(addr uint64) {
 		frames := tables.resolve(addr, 1)
 		if len(frames) == 0 || frames[len(frames)-1].Inlined {
@@ -143,7 +143,7 @@ func TestMemoryLimit(t *testing.T) {
 	if _, err := readTables(parsed, nil, "/nowhere", opts); !errors.Is(err, errTooLarge) {
 		t.Errorf("symbols: got %v", err)
 	}
-	if _, _, err := readSources(f, fileRef{}, opts); !errors.Is(err, errTooLarge) {
+	if _, _, err := readSources(f, "/nowhere", fileRef{}, opts); !errors.Is(err, errTooLarge) {
 		t.Errorf("lines: got %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/ianlancetaylor/demangle"
 
@@ -138,10 +139,17 @@ func (t *tables) resolve(addr, back uint64) []Frame {
 	for i, f := range found {
 		frames[i] = Frame{Function: demangled(f.Name), File: f.File, Line: f.Line, Offset: outer.Offset, Inlined: i < len(found)-1}
 	}
-	if last := &frames[len(frames)-1]; last.Function == "" {
-		last.Function = outer.Function
+	// GCC gives a lambda no linkage name; the symbol tells where it belongs.
+	last, raw := &frames[len(frames)-1], found[len(found)-1].Name
+	if raw == "" || isMangled(symbol.Name) && !isMangled(raw) {
+		last.Function, _, _ = strings.Cut(outer.Function, " [clone")
 	}
 	return frames
+}
+
+// isMangled tells names of C++ and Rust.
+func isMangled(name string) bool {
+	return strings.HasPrefix(name, "_Z") || strings.HasPrefix(name, "_R")
 }
 
 // demangled gives C++ and Rust names as people write them, without parameters.
@@ -204,7 +212,7 @@ func (m *Module) loadLines(t *tables) {
 	t.haveLines = true
 	file, err := m.hold()
 	if err == nil {
-		t.lines, t.goTable, err = readSources(file, t.debug, &m.resolver.opts)
+		t.lines, t.goTable, err = readSources(file, m.path, t.debug, &m.resolver.opts)
 	}
 	if err != nil && m.err == nil {
 		m.err = fmt.Errorf("module %s: %w", m.path, err)

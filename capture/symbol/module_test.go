@@ -199,6 +199,33 @@ func TestDebugFiles(t *testing.T) {
 	})
 }
 
+// TestAlternateDebugFile checks that the file named by .gnu_debugaltlink is read
+// when its build-id is right; srcline's tests check what is taken from it.
+func TestAlternateDebugFile(t *testing.T) {
+	prog := compile(t, "gcc", mustAbs(t, "testdata/calls.c"), "-O2", "-g")
+	dir := filepath.Dir(prog)
+	shared := compile(t, "gcc", mustAbs(t, "testdata/calls.c"), "-O1", "-g", "-Wl,--build-id")
+	id := open(t, newResolver(t), shared).id
+	if err := os.Rename(shared, filepath.Join(dir, "shared.debug")); err != nil {
+		t.Fatal(err)
+	}
+	size := func(id []byte) int64 {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "link"), append([]byte("shared.debug\x00"), id...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		linked := filepath.Join(dir, fmt.Sprintf("linked-%x", id))
+		run(t, dir, "objcopy", "--add-section", ".gnu_debugaltlink=link", prog, linked)
+		m := open(t, newResolver(t), linked)
+		checkCalls(t, m, prog, reported(t, prog))
+		return m.tables.lines.Size()
+	}
+	with, without := size(id), size(bytes.Repeat([]byte{1}, len(id)))
+	if with <= without {
+		t.Errorf("%d bytes with the shared file, %d without", with, without)
+	}
+}
+
 // noSymbols expects that nothing is known of static functions.
 func noSymbols(t *testing.T, m *Module, full string, addrs map[string]uint64) {
 	t.Helper()
@@ -209,7 +236,7 @@ func noSymbols(t *testing.T, m *Module, full string, addrs map[string]uint64) {
 }
 
 func TestDemangledNames(t *testing.T) {
-	for _, flags := range []string{"-O1 -g", "-O1"} {
+	for _, flags := range []string{"-O1 -g", "-O2 -g", "-O1"} {
 		t.Run(flags, func(t *testing.T) {
 			prog := compile(t, "g++", mustAbs(t, "testdata/names.cc"), strings.Fields(flags)...)
 			m := open(t, newResolver(t), prog)

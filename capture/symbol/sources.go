@@ -12,9 +12,8 @@ import (
 	"github.com/tcap-dev/tcap/capture/symbol/internal/srcline"
 )
 
-// readLines reads the DWARF of f, whose path is needed to find what
-// .gnu_debugaltlink refers to; "" for a module itself, which has none. It
-// returns nil where there is none.
+// readLines reads the DWARF of f, from whose path .gnu_debugaltlink may be
+// relative. It returns nil where there is none.
 func readLines(f *elf.File, path string, opts *Options) (*srcline.Data, error) {
 	sections, err := dwarfSections(f, opts.MaxSectionBytes)
 	if err != nil || sections.Info == nil {
@@ -73,7 +72,10 @@ func altLines(f *elf.File, path string, opts *Options) (*srcline.Data, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(filepath.Dir(path), name)
 	}
-	places := []string{name}
+	var places []string
+	if filepath.IsAbs(name) {
+		places = append(places, name)
+	}
 	for _, dir := range opts.DebugDirs {
 		places = append(places, buildIDPath(dir, id))
 	}
@@ -121,13 +123,13 @@ func (r fileRef) open() (*os.File, *elf.File, error) {
 
 // readSources reads what gives lines: the module's own DWARF, else that of its
 // debug file, and the table of a Go program.
-func readSources(module io.ReaderAt, debug fileRef, opts *Options) (*srcline.Data, *goTable, error) {
+func readSources(module io.ReaderAt, path string, debug fileRef, opts *Options) (*srcline.Data, *goTable, error) {
 	f, err := readELF(module)
 	if err != nil {
 		return nil, nil, err
 	}
 	table, tableErr := readGoTable(f, opts.MaxSectionBytes)
-	data, err := readLines(f, "", opts)
+	data, err := readLines(f, path, opts)
 	if data != nil || debug.path == "" {
 		return data, table, errors.Join(err, tableErr)
 	}
