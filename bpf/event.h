@@ -62,7 +62,7 @@ struct hdr {
 struct stack { /* aux: number of frames */
 	struct hdr hdr;
 	__u64 hash;
-	__u64 ip[MAX_FRAMES + 1]; /* return addresses, innermost caller first; a first one of 0 is none */
+	__u64 ip[MAX_FRAMES + 1]; /* return addresses, innermost caller first */
 };
 
 struct alloc {

@@ -295,6 +295,7 @@ const (
 	RawProgProcessFork      = "process_fork"
 	RawProgTaskRenamed      = "task_renamed"
 	RawProgTcpChanged       = "tcp_changed"
+	RawProgTcpChangedAgain  = "tcp_changed_again"
 	RawProgTcpDestroyed     = "tcp_destroyed"
 	RawProgTcpResetReceived = "tcp_reset_received"
 	RawProgTcpResetSent     = "tcp_reset_sent"
@@ -368,6 +369,7 @@ type RawProgramSpecs struct {
 	ProcessFork      *ebpf.ProgramSpec `ebpf:"process_fork"`
 	TaskRenamed      *ebpf.ProgramSpec `ebpf:"task_renamed"`
 	TcpChanged       *ebpf.ProgramSpec `ebpf:"tcp_changed"`
+	TcpChangedAgain  *ebpf.ProgramSpec `ebpf:"tcp_changed_again"`
 	TcpDestroyed     *ebpf.ProgramSpec `ebpf:"tcp_destroyed"`
 	TcpResetReceived *ebpf.ProgramSpec `ebpf:"tcp_reset_received"`
 	TcpResetSent     *ebpf.ProgramSpec `ebpf:"tcp_reset_sent"`
@@ -485,6 +487,7 @@ type RawPrograms struct {
 	ProcessFork      *ebpf.Program `ebpf:"process_fork"`
 	TaskRenamed      *ebpf.Program `ebpf:"task_renamed"`
 	TcpChanged       *ebpf.Program `ebpf:"tcp_changed"`
+	TcpChangedAgain  *ebpf.Program `ebpf:"tcp_changed_again"`
 	TcpDestroyed     *ebpf.Program `ebpf:"tcp_destroyed"`
 	TcpResetReceived *ebpf.Program `ebpf:"tcp_reset_received"`
 	TcpResetSent     *ebpf.Program `ebpf:"tcp_reset_sent"`
@@ -514,6 +517,7 @@ func (p *RawPrograms) Close() error {
 		p.ProcessFork,
 		p.TaskRenamed,
 		p.TcpChanged,
+		p.TcpChangedAgain,
 		p.TcpDestroyed,
 		p.TcpResetReceived,
 		p.TcpResetSent,

@@ -8,8 +8,6 @@
  */
 #pragma once
 
-#define BPF_RB_WAKE_BYTES (64 * 1024)
-
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 24); /* bytes; set at load */
@@ -67,13 +65,6 @@ static __always_inline void fill(struct hdr *h, __u8 kind)
 	h->aux = 0;
 }
 
-/* Wake-ups cost more than records: the reader is woken when a batch waits, and
- * looks by itself a few times a second. */
-static __always_inline __u64 wakeup(void)
-{
-	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= BPF_RB_WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
-}
-
 /* reserve gives a record of the kind with its header filled, or counts it as lost. */
 static __always_inline void *reserve(__u64 size, __u8 kind)
 {
@@ -88,4 +79,6 @@ static __always_inline void *reserve(__u64 size, __u8 kind)
 }
 
 #define RESERVE(type, kind) ((struct type *)reserve(sizeof(struct type), kind))
-#define SUBMIT(e) bpf_ringbuf_submit(e, wakeup())
+/* A wake-up costs more than a record. The reader looks by itself, often enough
+ * for the ring's size. */
+#define SUBMIT(e) bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP)

@@ -49,7 +49,7 @@ struct connection {
 	struct counters last; /* at -> CLOSE: tcp_disconnect clears the socket's */
 	__u16 generation;     /* how often the socket was connected before */
 	__u8 told;	      /* both ports */
-	__u8 closed;
+	__u8 state;	      /* as last told */
 };
 
 struct {
@@ -393,10 +393,9 @@ static __always_inline void tell_state(const struct tcp_sock *tp, struct connect
 	bool process = by_task(old, new, err);
 
 	read_counters(&n, tp);
-	if (new == Close) {
+	c->state = new;
+	if (new == Close)
 		c->last = n;
-		c->closed = 1;
-	}
 	e = RESERVE(tcp_state, TcpState);
 	if (!e)
 		return;
@@ -413,8 +412,7 @@ static __always_inline void tell_state(const struct tcp_sock *tp, struct connect
 	SUBMIT(e);
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_changed, const struct sock *sk, int old, int new)
+static __always_inline int changed(const struct sock *sk, int old, int new)
 {
 	struct connection *c;
 	struct tcp_sock *tp;
@@ -428,10 +426,12 @@ int BPF_PROG(tcp_changed, const struct sock *sk, int old, int new)
 			add_listener(sk);
 		return 0;
 	}
+	c = find(sk);
+	if (c && c->state == new) /* told by the other program */
+		return 0;
 	tp = bpf_skc_to_tcp_sock((void *)sk);
 	if (!tp)
 		return 0;
-	c = find(sk);
 	if (old == Close && new == SynSent)
 		c = born(sk, c);
 	else if (!c)
@@ -442,6 +442,18 @@ int BPF_PROG(tcp_changed, const struct sock *sk, int old, int new)
 		tell_state(tp, c, old, new);
 	return 0;
 }
+
+/*
+ * The kernel does not run a program that it interrupted (bpf_prog.active). A
+ * change in a system call can be interrupted by packets that change other
+ * sockets, and those would be missed. So there are two programs: whichever is
+ * interrupted, the other one runs.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_changed, const struct sock *sk, int old, int new) { return changed(sk, old, new); }
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_changed_again, const struct sock *sk, int old, int new) { return changed(sk, old, new); }
 
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(tcp_destroyed, const struct sock *sk)

@@ -88,7 +88,7 @@ int enter_connect(struct sys_enter *ctx)
 	call.netns = netns_of(sk);
 	call.fd = ctx->args[0];
 	c = find_unsure(sk);
-	if (c && !c->closed) /* asks how an earlier call that did not wait is doing */
+	if (c && c->state != Close) /* asks how an earlier call that did not wait is doing */
 		call.conn = id_of(c);
 	if (bpf_map_update_elem(&connects, &tid, &call, BPF_ANY))
 		count_lost(TcpConnect);

@@ -38,6 +38,7 @@ func Attach(objs *bpf.RawObjects, tracepoint TracepointAttacher) (*Links, []stri
 	}{
 		{"tcp_destroy_sock", objs.TcpDestroyed},
 		{"inet_sock_set_state", objs.TcpChanged},
+		{"inet_sock_set_state", objs.TcpChangedAgain},
 	} {
 		if err := l.tracing(p.prog); err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("attach to %s: %w", p.name, err), l.Close())
