@@ -1,6 +1,6 @@
 // What the demo's server and client agree on.
 
-#define CONNECTIONS 40
+#define CONNECTIONS 12
 #define REQUEST_SIZE 16 // bytes, "GET number" filled up with NUL
 #define REPLY_SIZE 1000 // bytes
 
