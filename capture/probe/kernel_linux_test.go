@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -230,4 +232,22 @@ func definitions(t testing.TB, s string) []string {
 		}
 	}
 	return found
+}
+
+// startStopped starts a command that is stopped before its first instruction.
+// It is traced by the calling thread, whose death would kill it.
+func startStopped(cmd *exec.Cmd) error {
+	runtime.LockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(cmd.Process.Pid, &status, 0, nil); err != nil {
+		return err
+	}
+	if !status.Stopped() {
+		return fmt.Errorf("the process did not stop: %x", status)
+	}
+	return nil
 }

@@ -2,7 +2,9 @@ package probe
 
 import (
 	"debug/elf"
+	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/arch/x86/x86asm"
 )
@@ -45,7 +47,7 @@ func PlaceEntry(machine elf.Machine, code []byte) Placement {
 		return p
 	}
 	if inst, err := decode(code); err == nil {
-		p.Class, p.Instruction = classify(code[:inst.Len]), text(inst)
+		p.Class, p.Instruction = classify(code[:inst.Len]), textAt(inst, 0)
 	}
 	return p
 }
@@ -61,7 +63,7 @@ func placeAMD64(code []byte) Placement {
 		entry.Why = "entry: the first instruction cannot be decoded"
 		return entry
 	}
-	entry.Class, entry.Instruction = classify(code[:inst.Len]), text(inst)
+	entry.Class, entry.Instruction = classify(code[:inst.Len]), textAt(inst, 0)
 	if entry.Class == Emulated {
 		entry.Why = "entry: the kernel emulates it"
 		return entry
@@ -87,12 +89,12 @@ func firstEmulated(code []byte) (Placement, string) {
 		}
 		if classify(code[off:off+inst.Len]) == Emulated {
 			return Placement{
-				Delta: uint64(off), Class: Emulated, Instruction: text(inst),
+				Delta: uint64(off), Class: Emulated, Instruction: textAt(inst, uint64(off)),
 				Why: fmt.Sprintf("+%d: the first instruction that the kernel emulates", off),
 			}, ""
 		}
 		if !harmless(inst, code[off:off+inst.Len]) {
-			return Placement{}, fmt.Sprintf("%s at +%d may change what the probe reads", text(inst), off)
+			return Placement{}, fmt.Sprintf("%s at +%d may change what the probe reads", textAt(inst, uint64(off)), off)
 		}
 		off += inst.Len
 	}
@@ -248,17 +250,25 @@ func decode(code []byte) (inst x86asm.Inst, err error) {
 		}
 	}()
 	inst, err = x86asm.Decode(code[:min(len(code), 15)], 64)
-	if err == nil && (inst.Len <= 0 || inst.Len > len(code)) {
-		err = fmt.Errorf("disassemble: length %d", inst.Len)
+	// A prefix that nothing follows decodes as an instruction without Op.
+	if err == nil && (inst.Op == 0 || inst.Len <= 0 || inst.Len > len(code)) {
+		err = errors.New("disassemble: no instruction")
 	}
 	return inst, err
 }
 
-// text prints an instruction in GNU syntax. Branch targets print relative to
-// the function, which the caller's listing starts at +0.
-func text(inst x86asm.Inst) string {
+// textAt prints an instruction in GNU syntax, at an offset from its function's
+// start: branch targets print as +N from there.
+func textAt(inst x86asm.Inst, off uint64) string {
 	if inst.Op == x86asm.NOP && inst.Len == 4 && inst.Opcode == 0 {
 		return "endbr64"
 	}
-	return x86asm.GNUSyntax(inst, 0, nil)
+	s := x86asm.GNUSyntax(inst, 0, nil)
+	for _, arg := range inst.Args {
+		if rel, ok := arg.(x86asm.Rel); ok {
+			op, _, _ := strings.Cut(s, " ")
+			return fmt.Sprintf("%s %+d", strings.TrimSuffix(op, "q"), int64(off)+int64(inst.Len)+int64(rel))
+		}
+	}
+	return s
 }

@@ -40,7 +40,7 @@ func FindAllocators(pid int) ([]Object, error) {
 			continue
 		}
 		seen[key] = true
-		o, err := readObject(open, m.Path, key == exe)
+		o, err := ReadObject(open, m.Path, key == exe)
 		if err != nil {
 			errs = append(errs, err)
 		} else if len(o.Functions) > 0 {
@@ -66,9 +66,9 @@ func readMaps(pid int) ([]symbol.Mapping, error) {
 	return maps, nil
 }
 
-// readObject reads an ELF file's allocator. A file of another kind, mapped
+// ReadObject reads an ELF file's allocator. A file of another kind, mapped
 // executable all the same, has none.
-func readObject(open, path string, executable bool) (Object, error) {
+func ReadObject(open, path string, executable bool) (Object, error) {
 	f, err := os.Open(open)
 	if err != nil {
 		return Object{}, fmt.Errorf("look for an allocator in %s: %w", path, err)
