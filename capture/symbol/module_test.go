@@ -185,18 +185,22 @@ func TestDebugFiles(t *testing.T) {
 		}
 		noSymbols(t, open(t, newResolver(t), prog), full, addrs)
 	})
-	t.Run("gnu_debugdata", func(t *testing.T) {
-		dir := t.TempDir()
-		prog := strip(t, dir, "mini", false)
-		run(t, dir, "objcopy", "--strip-debug", full, "mini")
-		run(t, dir, "xz", "mini")
-		run(t, dir, "objcopy", "--add-section", ".gnu_debugdata=mini.xz", prog)
-		m := open(t, newResolver(t), prog)
-		got := m.Resolve(offsetOf(t, prog, addrs["nested"]), true)
-		if len(got) != 1 || got[0].Function != "outer" || got[0].Offset != addrs["nested"]-symbolAddr(t, full, "outer") {
-			t.Errorf("got %+v", got)
-		}
-	})
+}
+
+// TestMiniDebugInfo finds a static function in .gnu_debugdata.
+func TestMiniDebugInfo(t *testing.T) {
+	full := compile(t, "gcc", mustAbs(t, "testdata/calls.c"), "-O2", "-g")
+	addr := reported(t, full)["nested"]
+	dir := t.TempDir()
+	run(t, dir, "objcopy", "--strip-all", full, "prog")
+	run(t, dir, "objcopy", "--strip-debug", full, "mini")
+	run(t, dir, "xz", "mini")
+	run(t, dir, "objcopy", "--add-section", ".gnu_debugdata=mini.xz", "prog")
+	prog := filepath.Join(dir, "prog")
+	got := open(t, newResolver(t), prog).Resolve(offsetOf(t, prog, addr), true)
+	if want := (Frame{Function: "outer", Offset: addr - symbolAddr(t, full, "outer")}); len(got) != 1 || got[0] != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
 }
 
 // TestAlternateDebugFile checks that the file named by .gnu_debugaltlink is read

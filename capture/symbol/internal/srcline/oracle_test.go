@@ -268,6 +268,6 @@ func TestAgainstStandardLibrary(t *testing.T) {
 			t.Skip("libc6-dbg is not installed")
 		}
 		_, s := load(t, debug)
-		compare(t, s, 2000)
+		compare(t, s, 400)
 	})
 }

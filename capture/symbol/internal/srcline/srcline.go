@@ -6,7 +6,8 @@
 // of directories and files of a DWARF 5 header at its word and allocates for it
 // (line.go, readHeader), so a file of 100 bytes ends the program with an
 // out-of-memory error that recover cannot catch. It builds every entry with all
-// its attributes, some fifty times the cost of skipping what is not asked for.
+// its attributes, which takes five times as long (on glibc's, 677,692 entries)
+// as skipping what is not asked for.
 // And it cannot follow references into a .gnu_debugaltlink file, which is where
 // distributions move what their debug files share.
 //
