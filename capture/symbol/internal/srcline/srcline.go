@@ -70,7 +70,6 @@ type unitRange struct {
 
 var (
 	errExhausted = errors.New("the debugging information refers to itself too often")
-	errBadForm   = errors.New("unknown attribute form")
 	errTruncated = errors.New("unexpected end of section")
 )
 
