@@ -49,6 +49,10 @@ enum shape {
 	OfFree,	   /* block in argument 0; nothing of interest on return */
 };
 
+/* Flag in the cookie of a free that now and then ends in a jump to another
+ * probed free: same block, same stack pointer. */
+#define COOKIE_FORWARDS (1 << 16)
+
 struct hdr {
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u32 pid;  /* thread group */
@@ -225,7 +229,7 @@ struct tcp_destroy { /* aux: retransmits */
 	__u64 tx;
 	__u64 rx;
 	__u32 min_rtt; /* us */
-	__u32 pad;
+	__u32 disconnected; /* 1 no, 2 yes, 0 not known */
 };
 
 struct tcp_snapshot { /* aux: 1 at the end, state; 8 bits each */

@@ -149,6 +149,7 @@ int heap_enter(struct pt_regs *ctx)
 	}
 	if (t->call.sp && sp <= t->call.sp && call_runs(&t->call))
 		return 0; /* the outer call tells it all */
+	t->freed = 0;
 	t->call.fn = (__u8)cookie;
 	t->call.shape = cookie >> 8;
 	read_args(ctx, &t->call);
@@ -228,18 +229,36 @@ int heap_return(struct pt_regs *ctx)
 	return 0;
 }
 
+/* Whether the free is the second half of one that handed its block on. */
+static __always_inline bool handed_on(struct thread *t, __u64 addr, __u64 sp)
+{
+	bool same = t->freed == addr && t->freed_sp == sp;
+
+	t->freed = 0;
+	return same;
+}
+
 SEC("uprobe")
 int heap_free(struct pt_regs *ctx)
 {
-	__u64 addr = PT_REGS_PARM1(ctx);
+	__u64 cookie = bpf_get_attach_cookie(ctx);
+	__u64 addr = PT_REGS_PARM1(ctx), sp = PT_REGS_SP(ctx);
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	struct thread *t;
 
 	if (!addr)
 		return 0;
 	t = bpf_map_lookup_elem(&threads, &tid);
-	if (t && t->call.sp && PT_REGS_SP(ctx) <= t->call.sp && call_runs(&t->call))
-		return 0;
-	emit_free((__u8)bpf_get_attach_cookie(ctx), addr);
+	if (t) {
+		if (t->call.sp && sp <= t->call.sp && call_runs(&t->call))
+			return 0;
+		if (t->freed && !(cookie & COOKIE_FORWARDS) && handed_on(t, addr, sp))
+			return 0;
+	}
+	if ((cookie & COOKIE_FORWARDS) && (t = this_thread())) {
+		t->freed = addr;
+		t->freed_sp = sp;
+	}
+	emit_free((__u8)cookie, addr);
 	return 0;
 }

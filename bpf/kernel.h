@@ -170,6 +170,7 @@ struct minmax {
 
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
+	__u32 segs_in;
 	__u64 bytes_received;
 	__u64 bytes_sent;
 	__u64 bytes_retrans;

@@ -184,13 +184,13 @@ type RawTcpConnect struct {
 }
 
 type RawTcpDestroy struct {
-	_      structs.HostLayout
-	Hdr    RawHdr
-	Conn   uint64
-	Tx     uint64
-	Rx     uint64
-	MinRtt uint32
-	Pad    uint32
+	_            structs.HostLayout
+	Hdr          RawHdr
+	Conn         uint64
+	Tx           uint64
+	Rx           uint64
+	MinRtt       uint32
+	Disconnected uint32
 }
 
 type RawTcpEndpoints struct {

@@ -50,6 +50,7 @@ struct connection {
 	__u16 generation;     /* how often the socket was connected before */
 	__u8 told;	      /* both ports */
 	__u8 state;	      /* as last told */
+	__u8 heard;	      /* at -> CLOSE: segments had come */
 };
 
 struct {
@@ -202,14 +203,16 @@ static __always_inline void read_endpoints(struct tcp_endpoints *e, const struct
 	__builtin_memset(e->pad, 0, sizeof(e->pad));
 }
 
-static __always_inline void tell_endpoints(const struct sock *sk, struct connection *c, bool current)
+static __always_inline void tell_endpoints(const struct sock *sk, struct connection *c, bool birth)
 {
 	struct tcp_endpoints *e = RESERVE(tcp_endpoints, TcpEndpoints);
 
 	if (!e)
 		return;
-	blame(&e->hdr, &e->who, current);
+	blame(&e->hdr, &e->who, birth);
 	read_endpoints(e, sk, id_of(c));
+	if (birth) /* by now 0 unless bound; the other can be an earlier connection's */
+		e->lport = BPF_CORE_READ(sk, __sk_common.skc_num);
 	c->told = e->lport && e->rport;
 	SUBMIT(e);
 }
@@ -389,13 +392,15 @@ static __always_inline void tell_state(const struct tcp_sock *tp, struct connect
 	const struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 	struct tcp_state *e;
 	struct counters n;
-	int err = sk->sk_err;
+	int err = old == Close ? 0 : sk->sk_err; /* that of an earlier connection */
 	bool process = by_task(old, new, err);
 
 	read_counters(&n, tp);
 	c->state = new;
-	if (new == Close)
+	if (new == Close) {
 		c->last = n;
+		c->heard = tp->segs_in != 0;
+	}
 	e = RESERVE(tcp_state, TcpState);
 	if (!e)
 		return;
@@ -455,6 +460,17 @@ int BPF_PROG(tcp_changed, const struct sock *sk, int old, int new) { return chan
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_changed_again, const struct sock *sk, int old, int new) { return changed(sk, old, new); }
 
+/* Of a closed connection that had heard of its peer: whether tcp_disconnect has
+ * cleared its counters since, as an abort does and an ordinary close does not. */
+static __always_inline __u32 disconnected(const struct sock *sk, const struct connection *c)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
+
+	if (!tp || !c->heard)
+		return 0;
+	return tp->segs_in ? 1 : 2;
+}
+
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(tcp_destroyed, const struct sock *sk)
 {
@@ -475,7 +491,7 @@ int BPF_PROG(tcp_destroyed, const struct sock *sk)
 		e->tx = c->last.tx;
 		e->rx = c->last.rx;
 		e->min_rtt = c->last.min_rtt;
-		e->pad = 0;
+		e->disconnected = disconnected(sk, c);
 		SUBMIT(e);
 	}
 	bpf_map_delete_elem(&connections, &key);

@@ -21,6 +21,7 @@ struct call {
 struct thread {
 	struct call call;
 	__u64 arg[6]; /* of the system call that the thread is in */
+	__u64 freed, freed_sp; /* by a free that may hand the block on to another */
 	struct stack stack;
 };
 

@@ -68,6 +68,7 @@ type side struct {
 	tx, rx uint64 // payload
 	resets string // "sent" and "received", in order, a regular expression
 	closer string // comm of the task in the events with !; "" is the actor's own
+	abort  bool   // by tcp_disconnect
 }
 
 // check compares one side of a connection with what is expected.
@@ -113,8 +114,17 @@ func (p *play) check(a *actor, c *conn, want side) {
 	last := c.of(format.KindTCPDestroy)
 	if len(last) != 1 {
 		fail("%d ends of the socket", len(last))
-	} else if d := last[0]; d.V[format.DestroyTx] != want.tx || d.V[format.DestroyRx] != want.rx {
+		return
+	}
+	d, abort := last[0], uint64(format.DisconnectNo)
+	if want.abort {
+		abort = format.DisconnectYes
+	}
+	if d.V[format.DestroyTx] != want.tx || d.V[format.DestroyRx] != want.rx {
 		fail("at the end tx %d, rx %d; want %d, %d", d.V[format.DestroyTx], d.V[format.DestroyRx], want.tx, want.rx)
+	}
+	if d.V[format.DestroyDisconnected] != abort {
+		fail("disconnected %d, want %d", d.V[format.DestroyDisconnected], abort)
 	}
 }
 
@@ -175,7 +185,7 @@ var closes = []struct {
 		p.cli.fails(syscall.ECONNRESET, "recv 1 1")
 		p.cli.do("close 1")
 	}, side{states: active + "1>7/104", tx: talkUp, rx: talkDown, resets: "received"},
-		side{states: passive + "1>7!", tx: talkDown, rx: talkUp, resets: "sent"}},
+		side{states: passive + "1>7!", tx: talkDown, rx: talkUp, resets: "sent", abort: true}},
 	{"reset after FIN", func(p *play) {
 		p.connect()
 		p.talk()
@@ -202,7 +212,7 @@ var closes = []struct {
 		p.cli.fails(syscall.ECONNRESET, "recv 1 1")
 		p.cli.do("close 1")
 	}, side{states: active + "1>7/104", resets: "received"},
-		side{states: passive + "1>7!", resets: "sent"}},
+		side{states: passive + "1>7!", resets: "sent", abort: true}},
 	{"never accepted, client gone", func(p *play) {
 		p.listen()
 		p.cport = p.cli.do("connect 1 %s %d", p.addr, p.sport)
@@ -215,7 +225,7 @@ var closes = []struct {
 		p.srv.do("close 0")
 		// The child's acknowledgement of the FIN may be delayed, and come with the reset.
 	}, side{states: active + "1>4! (4>5 5>7|4>7/104)", tx: 7, resets: "(received)?"},
-		side{states: passive + "1>8 8>7!", rx: 7, resets: "sent"}},
+		side{states: passive + "1>8 8>7!", rx: 7, resets: "sent", abort: true}},
 	{"last close by a child", func(p *play) {
 		p.connect()
 		p.talk()
@@ -231,7 +241,7 @@ var closes = []struct {
 		p.srv.fails(syscall.ECONNRESET, "recv 1 1")
 		p.srv.do("close 1")
 		p.cli.do("close 1")
-	}, side{states: active + "1>7!", tx: talkUp, rx: talkDown, resets: "sent"},
+	}, side{states: active + "1>7!", tx: talkUp, rx: talkDown, resets: "sent", abort: true},
 		side{states: passive + "1>7/104", tx: talkDown, rx: talkUp, resets: "received"}},
 	{"shutdown of both directions", func(p *play) {
 		p.connect()

@@ -266,6 +266,7 @@ func (d *Decoder) destroy(rec []byte, s Sink) error {
 	e.V[format.DestroyRx] = r.Rx
 	e.V[format.DestroyRetransmits] = uint64(r.Hdr.Aux)
 	e.V[format.DestroyMinRtt] = uint64(r.MinRtt)
+	e.V[format.DestroyDisconnected] = uint64(r.Disconnected) // DisconnectUnknown to DisconnectYes, as the record has them
 	return s.Append(e)
 }
 

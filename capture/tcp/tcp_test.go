@@ -44,7 +44,7 @@ func samples() map[format.Kind][]byte {
 		format.KindTCPRetransmit: bytesOf(&bpf.RawTcpRetransmit{Hdr: hdr(bpf.RawKindTcpRetransmit, 0, 0, 2), Conn: 9}),
 		format.KindTCPReset:      bytesOf(&bpf.RawTcpReset{Hdr: hdr(bpf.RawKindTcpReset, 0, 0, 1|8<<8|14<<16), Conn: 9}),
 		format.KindTCPDestroy: bytesOf(&bpf.RawTcpDestroy{Hdr: hdr(bpf.RawKindTcpDestroy, 0, 0, 3),
-			Conn: 9, Tx: 1, Rx: 2, MinRtt: 4}),
+			Conn: 9, Tx: 1, Rx: 2, MinRtt: 4, Disconnected: 2}),
 		format.KindTCPSnapshot: bytesOf(&bpf.RawTcpSnapshot{Hdr: hdr(bpf.RawKindTcpSnapshot, 5, 6, 1|8<<8),
 			Who: who("srv", 33), Fd: 8, Conn: 9, Tx: 1, Rx: 2, Retransmits: 3, Srtt: 4, MinRtt: 5}),
 	}
@@ -58,7 +58,7 @@ func TestDecode(t *testing.T) {
 		format.KindTCPAccept:     {9, 8, 33},
 		format.KindTCPRetransmit: {9, 2},
 		format.KindTCPReset:      {9, format.ResetReceived, 14, 8},
-		format.KindTCPDestroy:    {9, 1, 2, 3, 4},
+		format.KindTCPDestroy:    {9, 1, 2, 3, 4, format.DisconnectYes},
 		format.KindTCPSnapshot:   {9, format.SnapshotEnd, 8, 8, 33, 1, 2, 3, 4, 5},
 	}
 	named := map[format.Kind]task{
