@@ -49,7 +49,7 @@ func (s *space) had(addr, ord uint64) bool {
 				return true
 			}
 		}
-		if at, ok := s.freedAt[addr]; ok && at < ord {
+		if at, ok := s.freedAt[addr]; ok && at < ord || s.forked >= ord {
 			return false
 		}
 	}
@@ -59,7 +59,7 @@ func (s *space) had(addr, ord uint64) bool {
 // freeInherited takes a free in a forked space of an address at which it has
 // no block of its own. It reports whether the free is accounted for.
 func (s *space) freeInherited(m *matcher, o *op) bool {
-	if _, ok := s.freedAt[o.addr]; ok || !s.parent.had(o.addr, s.forked) {
+	if _, ok := s.freedAt[o.addr]; ok || s.gone || !s.parent.had(o.addr, s.forked) {
 		return false
 	}
 	if s.freedAt == nil {
@@ -88,7 +88,7 @@ func (m *matcher) fork(o *op) {
 	i := m.spaceIndex(o.addr)
 	m.procs[pid] = i
 	child := m.spaces[i]
-	if child == s || child.parent != nil || child.gone {
+	if child == s || child.parent != nil || child.gone || s.gone {
 		return
 	}
 	child.parent, child.forked = s, o.ord

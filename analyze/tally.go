@@ -36,14 +36,10 @@ func (t *tally) merge(u *tally) {
 
 // get returns what was counted for a stack.
 func (t *tally) get(stack uint32) count {
-	i := t.rest[stack]
-	if stack < uint32(len(t.index)) {
-		i = t.index[stack]
+	if i, ok := t.find(stack); ok {
+		return t.rows[i].count
 	}
-	if i == 0 {
-		return count{}
-	}
-	return t.rows[i-1].count
+	return count{}
 }
 
 func (t *tally) row(stack uint32) *tallyRow {
@@ -72,4 +68,22 @@ func (t *tally) grow(stack uint32) *tallyRow {
 	}
 	t.rows = append(t.rows, tallyRow{stack: stack})
 	return &t.rows[len(t.rows)-1]
+}
+
+// place returns the row of a stack, which it makes when there is none.
+func (t *tally) place(stack uint32) int {
+	if i, ok := t.find(stack); ok {
+		return i
+	}
+	t.grow(stack)
+	return len(t.rows) - 1
+}
+
+// find returns the row of a stack.
+func (t *tally) find(stack uint32) (int, bool) {
+	i := t.rest[stack]
+	if stack < uint32(len(t.index)) {
+		i = t.index[stack]
+	}
+	return int(i) - 1, i != 0
 }

@@ -56,8 +56,11 @@ func (b *builder) append(e *Event, live *liveBlocks) {
 		b.kill(e, sh, live)
 	}
 	if sh.birth >= 0 {
-		if addr := e.V[sh.birth]; live != nil && addr != 0 && live.put(addr, b.number, uint32(len(b.births))) {
-			b.displaced = append(b.displaced, uint32(len(b.births)))
+		if addr := e.V[sh.birth]; live != nil && addr != 0 {
+			live.bear(b.number, e.Time)
+			if live.put(addr, b.number, uint32(len(b.births))) {
+				b.displaced = append(b.displaced, uint32(len(b.births)))
+			}
 		}
 		b.births = append(b.births, uint32(len(b.kinds)))
 	}
@@ -80,7 +83,12 @@ func (b *builder) kill(e *Event, sh *shape, live *liveBlocks) {
 			s := live.slots[i]
 			switch {
 			case s.block != b.number:
-				live.remove(i)
+				// The time of that birth is gone. Unless it was surely before
+				// this death the block stays: the next birth here is then
+				// marked as displacing it, and readers look closer.
+				if at >= live.prior {
+					live.remove(i)
+				}
 			case b.times[b.births[s.birth]] <= at:
 				back = uint64(len(b.births)) - uint64(s.birth)
 				live.remove(i)

@@ -7,6 +7,10 @@ type liveBlocks struct {
 	slots []liveSlot // a power of two; addr 0 is an empty slot
 	n     int
 	shift uint // 64 - log2(len(slots))
+
+	block  uint32 // the events block of the latest birth
+	latest int64  // the greatest time of a birth, and of one in an earlier block, ns
+	prior  int64
 }
 
 type liveSlot struct {
@@ -42,6 +46,14 @@ func (t *liveBlocks) put(addr uint64, block, birth uint32) (displaced bool) {
 		t.grow()
 	}
 	return false
+}
+
+// bear notes the time of a birth.
+func (t *liveBlocks) bear(block uint32, at int64) {
+	if block != t.block {
+		t.block, t.prior = block, t.latest
+	}
+	t.latest = max(t.latest, at)
 }
 
 // find returns the slot of addr, -1 when no block is live there.

@@ -1,0 +1,147 @@
+package analyze
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/tcap-dev/tcap/analyze/export"
+)
+
+// heapTextStacks is how many stacks each list of a text report has unless
+// --top says otherwise.
+const heapTextStacks = 5
+
+// Text implements Result.
+func (h *Heap) Text(w io.Writer, width int) error {
+	t := export.NewText(w, width)
+	h.textTotals(t)
+	h.textList(t, "At the peak", func(s *HeapStack) (uint64, string) {
+		return s.Peak.Bytes, fmt.Sprintf("%s in %s", bytesOf(s.Peak.Bytes), blocks(s.Peak.Blocks))
+	})
+	h.textList(t, "Most allocations", func(s *HeapStack) (uint64, string) {
+		return s.Allocations.Blocks, fmt.Sprintf("%s, %s", counted(s.Allocations.Blocks, "allocation"), bytesOf(s.Allocations.Bytes))
+	})
+	h.textList(t, "Most temporary allocations", func(s *HeapStack) (uint64, string) {
+		return s.Temporary.Blocks, fmt.Sprintf("%s of %s", export.Count(s.Temporary.Blocks), counted(s.Allocations.Blocks, "allocation"))
+	})
+	h.textSizes(t)
+	h.textGrowth(t)
+	if h.UnknownFrees > 0 {
+		t.Line("Frees of blocks from before the recording: %s.", export.Count(h.UnknownFrees))
+	}
+	if h.DoubleFrees > 0 {
+		t.Line("Frees of blocks that had been freed before: %s.", export.Count(h.DoubleFrees))
+	}
+	t.Para(fmt.Sprintf("Heap summary: peak %s in %s at %s, %s allocated in %s, %s live at the end.",
+		bytesOf(h.Peak.Bytes), blocks(h.Peak.Blocks), export.Duration(h.Peak.Time),
+		blocks(h.Allocations.Blocks), export.Duration(h.Window), bytesOf(h.Live.Bytes)), "  ")
+	t.Para(h.completeness.Line(), "  ")
+	return t.Flush()
+}
+
+func (h *Heap) textTotals(t *export.Text) {
+	row := func(name string, a Amount, rest string) []string {
+		return []string{name, export.Count(a.Bytes), export.Count(a.Blocks), rest}
+	}
+	perS := ""
+	if h.Window > 0 {
+		perS = fmt.Sprintf("%s/s, %s allocations/s", export.Bytes(perSecond(h.Rate.Bytes)), export.Count(perSecond(h.Rate.Allocations)))
+	}
+	t.Table(export.Table{
+		Head:  []string{"", "BYTES", "BLOCKS", ""},
+		Right: []bool{false, true, true, false},
+		Rows: [][]string{
+			row("allocated", h.Allocations, perS),
+			row("freed", h.Freed, ""),
+			row("temporary", h.Temporary, "freed at once by the thread that made them"),
+			row("peak", h.Peak.Amount, "at "+export.Duration(h.Peak.Time)),
+			row("live at the end", h.Live, ""),
+		},
+	}, "")
+	t.Line("")
+}
+
+// textList lists the stacks with the greatest weights.
+func (h *Heap) textList(t *export.Text, title string, weigh func(*HeapStack) (uint64, string)) {
+	h.sortStacks(func(s *HeapStack) uint64 { w, _ := weigh(s); return w })
+	n := h.opt.top
+	if n < 0 {
+		n = heapTextStacks
+	}
+	shown, more := 0, 0
+	for i := range h.stacks {
+		s := &h.stacks[i]
+		w, text := weigh(s)
+		switch {
+		case w == 0:
+		case n > 0 && shown == n:
+			more++
+		default:
+			if shown == 0 {
+				t.Line("%s:", title)
+			}
+			shown++
+			t.Line("  %s", text)
+			t.Stack(s.Stack, "    ")
+		}
+	}
+	if more > 0 {
+		t.Line("  ... and %d more stacks (--top 0 shows all)", more)
+	}
+	if shown > 0 {
+		t.Line("")
+	}
+}
+
+func (h *Heap) textSizes(t *export.Text) {
+	if len(h.Sizes) == 0 {
+		return
+	}
+	var most uint64
+	for _, s := range h.Sizes {
+		most = max(most, s.Blocks)
+	}
+	tab := export.Table{Head: []string{"SIZE", "ALLOCATIONS", "BYTES", ""}, Right: []bool{true, true, true, false}}
+	for _, s := range h.Sizes {
+		bar := strings.Repeat("#", int(float64(s.Blocks)/float64(most)*20+0.5))
+		tab.Rows = append(tab.Rows, []string{sizeClass(s), export.Count(s.Blocks), export.Count(s.Amount.Bytes), bar})
+	}
+	t.Table(tab, "")
+	t.Line("")
+}
+
+func sizeClass(s HeapSize) string {
+	if s.Min == s.Max {
+		return export.Count(s.Min)
+	}
+	return export.Count(s.Min) + "-" + export.Count(s.Max)
+}
+
+// textGrowth draws the live heap over time in one line.
+func (h *Heap) textGrowth(t *export.Text) {
+	g := &h.Growth
+	if len(g.Points) < 2 {
+		return
+	}
+	var most uint64
+	for _, p := range g.Points {
+		most = max(most, p.Bytes)
+	}
+	const marks = " ▁▂▃▄▅▆▇█"
+	var line strings.Builder
+	for _, p := range g.Points {
+		i := 0
+		if most > 0 {
+			i = int(float64(p.Bytes) / float64(most) * 8)
+		}
+		line.WriteRune([]rune(marks)[i])
+	}
+	sign := "grows by"
+	if g.Slope < 0 {
+		sign = "shrinks by"
+	}
+	t.Line("|%s| live, full height %s", line.String(), export.Bytes(most))
+	t.Line("The live heap %s %s/s (least squares, r² %.2f).", sign, export.Bytes(perSecond(g.Slope)), g.R2)
+	t.Line("")
+}
