@@ -65,7 +65,7 @@ func (o *tcpOptions) Run(ctx context.Context, r *format.Reader, f format.Filter)
 		reasons: knowsRstReasons(capture.Kernel),
 	}}
 	res := &tcpResult{opt: *o, capture: capture, complete: complete, view: view}
-	res.pick(t, f)
+	res.pick(t, o.owners(f))
 	return res, nil
 }
 

@@ -18,6 +18,7 @@ type tcpOptions struct {
 	csv     bool
 	seconds bool
 	clock   bool
+	pids    []uint
 	lports  []uint
 	rports  []uint
 	v4, v6  bool
@@ -36,6 +37,7 @@ func (o *tcpOptions) register(fs *pflag.FlagSet) {
 	fs.BoolVarP(&o.csv, "tcplife-csv", "s", false, "tcplife's own CSV: its columns, its order, its units")
 	fs.BoolVarP(&o.seconds, "timestamp", "t", false, "add the time since the start of the recording, in s")
 	fs.BoolVarP(&o.clock, "time", "T", false, "add the time of day, HH:MM:SS in the local zone")
+	fs.UintSliceVarP(&o.pids, "pid", "p", nil, "only connections of process `PID` (repeatable)")
 	fs.UintSliceVarP(&o.lports, "localport", "L", nil, "only these local `ports`, comma-separated")
 	fs.UintSliceVarP(&o.rports, "remoteport", "D", nil, "only these remote `ports`, comma-separated")
 	fs.BoolVarP(&o.v4, "ipv4", "4", false, "only IPv4, also where an IPv6 socket carries it")
@@ -81,6 +83,15 @@ func (o *tcpOptions) check() error {
 		}
 	}
 	return nil
+}
+
+// owners adds the flag's pids to the filter's.
+func (o *tcpOptions) owners(f format.Filter) format.Filter {
+	f.Pids = slices.Clone(f.Pids)
+	for _, p := range o.pids {
+		f.Pids = append(f.Pids, uint32(min(p, 1<<32-1)))
+	}
+	return f
 }
 
 // tcpSelect decides which connections a report is about. The common filters

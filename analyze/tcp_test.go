@@ -51,6 +51,7 @@ func TestTCPSelection(t *testing.T) {
 		{name: "window after the close", filter: format.Filter{From: at(0.95)}, want: []uint64{2}},
 		{name: "window before the accept", filter: format.Filter{To: at(0.25)}, want: []uint64{1}},
 		{name: "window inside both", filter: format.Filter{From: at(0.6), To: at(0.7)}, want: []uint64{1, 2}},
+		{name: "owner's pid as a flag", args: "-p 200,300", want: []uint64{2}},
 		{name: "local port", args: "-L 80,81", want: []uint64{2}},
 		{name: "remote port", args: "-D 80", want: []uint64{1}},
 		{name: "open", args: "--open", want: []uint64{2}},
@@ -363,4 +364,58 @@ func heapNow() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// TestTCPDamagedBlock: a block that cannot be read is a window of loss. Only
+// what lived in it is incomplete, and what was last seen before it is neither
+// open nor closed.
+func TestTCPDamagedBlock(t *testing.T) {
+	var b strings.Builder
+	fmt.Fprintln(&b, "0.1 5/5 c tcp.state conn=90 old=CLOSE new=SYN_SENT process=yes")
+	fmt.Fprintln(&b, "0.1 5/5 c tcp.state conn=90 old=SYN_SENT new=ESTABLISHED")
+	for i := 1; i <= 30; i++ {
+		fmt.Fprintf(&b, "%d.1 5/5 c tcp.state conn=%d old=CLOSE new=SYN_SENT process=yes\n", i, i)
+		fmt.Fprintf(&b, "%d.2 5/5 c tcp.state conn=%d old=SYN_SENT new=CLOSE err=111\n", i, i)
+	}
+	file := tracetest.Bytes(t, b.String(), format.WriterOptions{BlockEvents: 10})
+	r := reopen(t, file)
+	blocks := slices.DeleteFunc(slices.Clone(r.Blocks()), func(b format.BlockInfo) bool { return b.Events == 0 })
+	if len(blocks) < 4 {
+		t.Fatalf("%d blocks of events: too few to damage one in the middle", len(blocks))
+	}
+	bad := blocks[len(blocks)/2]
+	file[bad.End()-1] ^= 0xff
+
+	res := runTCP(t, reopen(t, file), format.Filter{})
+	if res.complete.DamagedBlocks != 1 {
+		t.Fatalf("%d damaged blocks, want 1", res.complete.DamagedBlocks)
+	}
+	rows := 0
+	for _, c := range res.conns {
+		row := res.view.row(c)
+		if c.id == 90 {
+			if !row.Incomplete || row.Close.Verdict != "unknown" {
+				t.Errorf("lived through the damage: %q, incomplete %v", row.Close.Verdict, row.Incomplete)
+			}
+			continue
+		}
+		rows++
+		before, after := c.closed < bad.FirstTime, c.first > bad.LastTime
+		if (before && c.closed < blocks[len(blocks)/2-1].LastTime || after) && row.Incomplete {
+			t.Errorf("connection %d, seen whole, is incomplete", c.id)
+		}
+	}
+	if rows < 20 || rows >= 30 {
+		t.Errorf("%d connections left of 30", rows)
+	}
+}
+
+func reopen(t *testing.T, file []byte) *format.Reader {
+	t.Helper()
+	r, err := format.NewReader(bytes.NewReader(file), int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
 }
