@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // randomCapture writes n events of every kind and returns them as a reader
@@ -12,7 +14,7 @@ import (
 func randomCapture(t testing.TB, n, blockEvents int, seed uint64) (file []byte, events []Event) {
 	t.Helper()
 	var buf bytes.Buffer
-	w, err := NewWriter(&buf, Header{Tool: "tcap", ToolVersion: "test", Start: ClockAnchor{1000, 1700000000e9}}, WriterOptions{BlockEvents: blockEvents})
+	w, err := NewWriter(&buf, Header{Tool: "tcap", ToolVersion: "test", Start: ClockAnchor{1000, 1700000000e9}}, WriterOptions{BlockEvents: blockEvents, Level: zstd.SpeedFastest})
 	if err != nil {
 		t.Fatal(err)
 	}

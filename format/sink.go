@@ -162,18 +162,26 @@ func (a *appender) Write(p []byte) (int, error) {
 // end writes what makes the end of the file a clean one.
 func (s *sink) end(rows *[tableCount]tableRows, t Trailer) {
 	defer s.zstd.Close()
-	var failed *error
-	if failed = s.sticky.Load(); failed != nil {
-		// The disk is full, perhaps. What follows the last whole block is
-		// of no use; without it there may be room for the index.
-		if !s.rewind() {
-			return
-		}
-		s.sticky.Store(nil)
-	} else {
-		s.block(BlockInfo{Type: BlockHeader}, s.header)
-		s.copyTables(rows)
+	mark, blocks := s.written.Load(), len(s.index)
+	s.block(BlockInfo{Type: BlockHeader}, s.header)
+	s.copyTables(rows)
+	s.foot(t)
+	failed := s.sticky.Load()
+	if failed == nil || !s.rewind(mark, blocks) {
+		return
 	}
+	// The disk is full, perhaps. What followed the last whole block is of no
+	// use; without it, and without copies, there may be room for the index.
+	s.sticky.Store(nil)
+	s.foot(t)
+	if s.sticky.Load() != nil {
+		s.rewind(mark, blocks)
+	}
+	s.sticky.Store(failed)
+}
+
+// foot writes the index and the end.
+func (s *sink) foot(t Trailer) {
 	index := s.written.Load()
 	s.block(BlockInfo{Type: BlockIndex, Codec: codecZstd}, encodeIndex(nil, s.index))
 	t.Extra = maps.Clone(t.Extra)
@@ -187,15 +195,9 @@ func (s *sink) end(rows *[tableCount]tableRows, t Trailer) {
 	}
 	if err != nil {
 		err = fmt.Errorf("encode trailer: %w", err)
-		s.sticky.Store(&err)
+		s.sticky.CompareAndSwap(nil, &err)
 	}
 	s.block(BlockInfo{Type: BlockEnd}, trailer)
-	if failed != nil {
-		if s.sticky.Load() != nil {
-			s.rewind()
-		}
-		s.sticky.Store(failed)
-	}
 }
 
 // indexKey is the key of the end block that tells where the index is.
@@ -205,8 +207,8 @@ const indexKey = "index_offset_bytes"
 // one read at the end of the file.
 const maxTrailer = 60 << 10
 
-// rewind cuts the file after the last whole block, if its kind can.
-func (s *sink) rewind() bool {
+// rewind cuts the file at mark, the end of one of its blocks, if its kind can.
+func (s *sink) rewind(mark int64, blocks int) bool {
 	f, ok := s.w.(interface {
 		io.Seeker
 		Truncate(size int64) error
@@ -214,7 +216,9 @@ func (s *sink) rewind() bool {
 	if !ok {
 		return false
 	}
-	end := s.base + s.written.Load()
+	s.written.Store(mark)
+	s.index = s.index[:blocks]
+	end := s.base + mark
 	if err := f.Truncate(end); err != nil {
 		return false
 	}

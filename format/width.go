@@ -56,7 +56,9 @@ func (e *widthEstimate) width(nums []uint64) int {
 func entropy(count *[256]uint16, n int) float32 {
 	bits := float32(0)
 	for _, c := range count {
-		bits += float32(c) * (logs[n] - logs[c])
+		if c != 0 {
+			bits += float32(c) * (logs[n] - logs[c])
+		}
 	}
 	return bits
 }

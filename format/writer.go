@@ -126,7 +126,7 @@ func (w *Writer) Append(e *Event) error {
 		w.lost[lossKind(e)] += e.V[LossCount]
 	}
 	if len(w.cur.kinds) < w.max {
-		return nil
+		return w.err()
 	}
 	return w.hand(nil)
 }
