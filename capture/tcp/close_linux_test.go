@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"syscall"
@@ -19,14 +18,33 @@ type play struct {
 	*recording
 	srv, cli     *actor
 	sport, cport int
-	addr         string
+	addr         string // the server's
+	from         string // the client's; "" is the same
 }
+
+func (p *play) client() string {
+	if p.from != "" {
+		return p.from
+	}
+	return p.addr
+}
+
+// target is the server's address as the client writes it, with its own zone.
+func (p *play) target() string {
+	if _, zone, ok := strings.Cut(p.from, "%"); ok {
+		return bare(p.addr) + "%" + zone
+	}
+	return p.addr
+}
+
+// bare is an address without its zone.
+func bare(addr string) string { return strings.Split(addr, "%")[0] }
 
 // connect makes the connection, and accepts it.
 func (p *play) connect() {
 	p.t.Helper()
 	p.listen()
-	p.cport = p.cli.do("connect 1 %s %d", p.addr, p.sport)
+	p.cport = p.cli.do("connect 1 %s %d", p.target(), p.sport)
 	p.srv.do("accept 1 0")
 }
 
@@ -207,7 +225,7 @@ var closes = []struct {
 		side{states: passive + "1>7/104", tx: talkDown, rx: talkUp, resets: "received"}},
 	{"never accepted", func(p *play) {
 		p.listen()
-		p.cport = p.cli.do("connect 1 %s %d", p.addr, p.sport)
+		p.cport = p.cli.do("connect 1 %s %d", p.target(), p.sport)
 		p.srv.do("close 0")
 		p.cli.fails(syscall.ECONNRESET, "recv 1 1")
 		p.cli.do("close 1")
@@ -215,7 +233,7 @@ var closes = []struct {
 		side{states: passive + "1>7!", resets: "sent", abort: true}},
 	{"never accepted, client gone", func(p *play) {
 		p.listen()
-		p.cport = p.cli.do("connect 1 %s %d", p.addr, p.sport)
+		p.cport = p.cli.do("connect 1 %s %d", p.target(), p.sport)
 		p.cli.do("send 1 7")
 		p.cli.do("close 1")
 		p.until("the FIN", func() bool {
@@ -257,10 +275,27 @@ var closes = []struct {
 // ssKill destroys the client's socket from outside, as an administrator would.
 func (p *play) ssKill() {
 	p.t.Helper()
-	out, err := exec.Command("ss", "-K", "-tn", "sport", "=", fmt.Sprint(p.cport), "dport", "=", fmt.Sprint(p.sport)).CombinedOutput()
-	if err != nil {
-		p.t.Fatalf("ss -K: %v\n%s", err, out)
+	p.cli.run("ss -K -tn sport = %d dport = %d", p.cport, p.sport)
+}
+
+// perform plays every way to close, and compares what was recorded.
+func (p *play) perform(t *testing.T, name string) {
+	for _, tt := range closes {
+		t.Run(name+"/"+tt.name, func(t *testing.T) {
+			p.t, p.srv.t, p.cli.t = t, t, t
+			tt.act(p)
+			p.until("the end of both sockets", func() bool {
+				return p.over(p.sport, p.cport) && p.over(p.cport, p.sport)
+			})
+			p.srv.begin("close 0")
+			p.srv.result()
+			p.check(p.cli, p.conn(p.cport, p.sport), tt.cli)
+			p.check(p.srv, p.conn(p.sport, p.cport), tt.srv)
+			p.checkOwners()
+		})
+		p.events = p.events[:0]
 	}
+	p.t, p.srv.t, p.cli.t = t, t, t
 }
 
 func TestClose(t *testing.T) {
@@ -272,22 +307,8 @@ func TestClose(t *testing.T) {
 		}
 		r := record(t, pids...)
 		for _, addr := range []string{"127.0.0.1", "::1"} {
-			for _, tt := range closes {
-				t.Run(mode+"/"+addr+"/"+tt.name, func(t *testing.T) {
-					p := &play{recording: r, srv: srv, cli: cli, addr: addr}
-					r.t, srv.t, cli.t = t, t, t
-					tt.act(p)
-					r.until("the end of both sockets", func() bool {
-						return r.over(p.sport, p.cport) && r.over(p.cport, p.sport)
-					})
-					srv.begin("close 0")
-					srv.result()
-					p.check(cli, r.conn(p.cport, p.sport), tt.cli)
-					p.check(srv, r.conn(p.sport, p.cport), tt.srv)
-					p.checkOwners()
-				})
-				r.events = r.events[:0]
-			}
+			p := &play{recording: r, srv: srv, cli: cli, addr: addr}
+			p.perform(t, mode+"/"+addr)
 		}
 		r.t = t
 		if n := r.lost(); n != 0 {
@@ -306,13 +327,18 @@ func TestClose(t *testing.T) {
 func (p *play) checkOwners() {
 	p.t.Helper()
 	family := uint64(format.FamilyIPv4)
-	if net.ParseIP(p.addr).To4() == nil {
+	if net.ParseIP(bare(p.addr)).To4() == nil {
 		family = format.FamilyIPv6
 	}
 	c, s := p.conn(p.cport, p.sport), p.conn(p.sport, p.cport)
-	for _, x := range []*conn{c, s} {
-		if x.laddr != p.addr || x.raddr != p.addr || x.family != family || x.netns != p.srv.netns() {
-			p.t.Errorf("endpoints %s > %s, family %d, netns %d; want %s, %d, %d", x.laddr, x.raddr, x.family, x.netns, p.addr, family, p.srv.netns())
+	for _, x := range []struct {
+		c        *conn
+		from, to string
+		a        *actor
+	}{{c, p.client(), p.addr, p.cli}, {s, p.addr, p.client(), p.srv}} {
+		if x.c.laddr != bare(x.from) || x.c.raddr != bare(x.to) || x.c.family != family || x.c.netns != x.a.netns() {
+			p.t.Errorf("endpoints %s > %s, family %d, netns %d; want %s > %s, %d, %d",
+				x.c.laddr, x.c.raddr, x.c.family, x.c.netns, x.from, x.to, family, x.a.netns())
 		}
 	}
 	calls := c.of(format.KindTCPConnect)
@@ -324,7 +350,7 @@ func (p *play) checkOwners() {
 	if int(who.pid) != p.cli.pid || who.comm != p.cli.name || who.uid != uint32(os.Getuid()) {
 		p.t.Errorf("connected by %+v", who)
 	}
-	if e.V[format.ConnectErrno] != 0 || e.V[format.ConnectRport] != uint64(p.sport) || p.strings[e.V[format.ConnectRaddr]] != p.addr ||
+	if e.V[format.ConnectErrno] != 0 || e.V[format.ConnectRport] != uint64(p.sport) || p.strings[e.V[format.ConnectRaddr]] != bare(p.addr) ||
 		e.V[format.ConnectDuration] == 0 || e.V[format.ConnectNetns] != p.cli.netns() || e.V[format.ConnectFamily] != family {
 		p.t.Errorf("connect call:\n%s", p.dump(&conn{events: calls}))
 	}

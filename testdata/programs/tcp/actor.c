@@ -7,9 +7,9 @@
 // Sockets are named by registers 0 to 63. Descriptor 3, if there is one, is a
 // UNIX socket to another actor.
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -37,22 +37,18 @@ static void answer(long n)
 
 static socklen_t address(struct sockaddr_storage *s, const char *addr, int port)
 {
-	struct sockaddr_in *v4 = (void *)s;
-	struct sockaddr_in6 *v6 = (void *)s;
+	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *found;
+	socklen_t len;
 
-	memset(s, 0, sizeof(*s));
-	if (inet_pton(AF_INET, addr, &v4->sin_addr) == 1) {
-		v4->sin_family = AF_INET;
-		v4->sin_port = htons(port);
-		return sizeof(*v4);
-	}
-	if (inet_pton(AF_INET6, addr, &v6->sin6_addr) != 1) {
+	if (getaddrinfo(addr, NULL, &hints, &found)) {
 		fprintf(stderr, "actor: no address: %s\n", addr);
 		exit(2);
 	}
-	v6->sin6_family = AF_INET6;
-	v6->sin6_port = htons(port);
-	return sizeof(*v6);
+	len = found->ai_addrlen;
+	memcpy(s, found->ai_addr, len);
+	freeaddrinfo(found);
+	((struct sockaddr_in *)s)->sin_port = htons(port); // where sin6_port is, too
+	return len;
 }
 
 static long port_of(int fd)
