@@ -37,8 +37,8 @@ enum kind {
 	Count,
 };
 
-/* How an allocator function's arguments and result are read: the high byte of
- * a heap probe's cookie; the low byte is the function, as capture names it. */
+/* How an allocator function's arguments and result are read: the second byte of
+ * what functions[] says of a place; the first is the function, as capture names it. */
 enum shape {
 	OfSize = 1,	   /* size in argument 0 */
 	OfCalloc,	   /* count, size */
@@ -49,16 +49,16 @@ enum shape {
 	OfFree,	   /* block in argument 0; nothing of interest on return */
 };
 
-/* Flag in the cookie of a free that now and then ends in a jump to another
+/* Flag of a free that now and then ends in a jump to another
  * probed free: same block, same stack pointer. */
-#define COOKIE_FORWARDS (1 << 16)
+#define FORWARDS (1 << 16)
 
 struct hdr {
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u32 pid;  /* thread group */
 	__u32 tid;
 	__u8 kind;
-	__u8 fn;    /* heap records: low byte of the cookie */
+	__u8 fn;    /* heap records: the function */
 	__u16 cpu;
 	__u32 aux;  /* meaning by kind */
 };
@@ -117,8 +117,8 @@ struct remap {
 
 struct brk {
 	struct hdr hdr;
-	__u64 old;
-	__u64 new;
+	__u64 asked; /* 0: where is it? */
+	__u64 now;
 };
 
 struct fork { /* aux: 1 shares the address space, 2 is a thread */

@@ -25,6 +25,32 @@ struct {
 
 const volatile bool want_stacks = true;
 
+#define PAGE_OFFSETS 4096
+#define TABLES 64
+
+/*
+ * Which function is probed where. All entries share one trace event, since each
+ * event costs every thread of the targets a perf event; the place then tells the
+ * function, by its offset in the page, which address space randomization leaves
+ * alone. Functions that would share a slot are in events, and tables, of their
+ * own; the cookie is the table's number.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TABLES * PAGE_OFFSETS);
+	__type(key, __u32);
+	__type(value, __u32);
+} functions SEC(".maps");
+
+/* The function probed here: its number, shape and flags; 0 if there is none. */
+static __always_inline __u32 function(struct pt_regs *ctx)
+{
+	__u32 slot = (__u32)bpf_get_attach_cookie(ctx) * PAGE_OFFSETS + (PT_REGS_IP(ctx) & (PAGE_OFFSETS - 1));
+	__u32 *f = bpf_map_lookup_elem(&functions, &slot);
+
+	return f ? *f : 0;
+}
+
 /* hash of the frames; 64 bits make a collision among a million stacks a matter
  * of 3 in 100 million. */
 static __always_inline __u64 hash_frames(const struct stack *s, __u32 n)
@@ -139,19 +165,19 @@ static __always_inline void read_args(struct pt_regs *ctx, struct call *c)
 SEC("uprobe")
 int heap_enter(struct pt_regs *ctx)
 {
-	__u64 cookie = bpf_get_attach_cookie(ctx);
 	__u64 sp = PT_REGS_SP(ctx);
+	__u32 fn = function(ctx);
 	struct thread *t = this_thread();
 
-	if (!t) {
+	if (!t || !fn) {
 		count_lost(Alloc);
 		return 0;
 	}
 	if (t->call.sp && sp <= t->call.sp && call_runs(&t->call))
 		return 0; /* the outer call tells it all */
 	t->freed = 0;
-	t->call.fn = (__u8)cookie;
-	t->call.shape = cookie >> 8;
+	t->call.fn = (__u8)fn;
+	t->call.shape = fn >> 8;
 	read_args(ctx, &t->call);
 	t->call.stack = take_stack(ctx, t);
 	t->call.sp = sp;
@@ -241,7 +267,7 @@ static __always_inline bool handed_on(struct thread *t, __u64 addr, __u64 sp)
 SEC("uprobe")
 int heap_free(struct pt_regs *ctx)
 {
-	__u64 cookie = bpf_get_attach_cookie(ctx);
+	__u32 fn = function(ctx);
 	__u64 addr = PT_REGS_PARM1(ctx), sp = PT_REGS_SP(ctx);
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	struct thread *t;
@@ -252,13 +278,13 @@ int heap_free(struct pt_regs *ctx)
 	if (t) {
 		if (t->call.sp && sp <= t->call.sp && call_runs(&t->call))
 			return 0;
-		if (t->freed && !(cookie & COOKIE_FORWARDS) && handed_on(t, addr, sp))
+		if (t->freed && !(fn & FORWARDS) && handed_on(t, addr, sp))
 			return 0;
 	}
-	if ((cookie & COOKIE_FORWARDS) && (t = this_thread())) {
+	if ((fn & FORWARDS) && (t = this_thread())) {
 		t->freed = addr;
 		t->freed_sp = sp;
 	}
-	emit_free((__u8)cookie, addr);
+	emit_free((__u8)fn, addr);
 	return 0;
 }

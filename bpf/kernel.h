@@ -20,7 +20,7 @@ typedef struct {
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long di, si, dx, cx, r8, r9, ax, bp, sp, ip;
+	unsigned long di, si, dx, cx, r8, r9, r10, ax, bp, sp, ip;
 } __core;
 #else
 struct user_pt_regs {

@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * mmap, munmap, mremap and brk of the targets: what they asked for is read at
- * the system call's entry, and told if it succeeded. A file mapping that can
- * be executed is also told as a mapping, with what names the file.
+ * mmap, munmap, mremap and brk of the targets, told when they have succeeded. A
+ * file mapping that can be executed is also told as a mapping, with what names
+ * the file.
  */
 #pragma once
 
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
+
+#ifndef PT_REGS_PARM6_CORE_SYSCALL /* libbpf has it since 1.2 */
+#if defined(__TARGET_ARCH_x86)
+#define PT_REGS_PARM6_CORE_SYSCALL(x) BPF_CORE_READ(x, r9)
+#else
+#define PT_REGS_PARM6_CORE_SYSCALL(x) BPF_CORE_READ((const struct user_pt_regs *)(x), regs[5])
+#endif
+#endif
 
 struct sys_enter {
 	__u64 common;
@@ -21,23 +29,22 @@ struct sys_exit {
 	__s64 ret;
 };
 
-static __always_inline struct thread *target_thread(void)
-{
-	if (!is_target(bpf_get_current_pid_tgid() >> 32))
-		return NULL;
-	return this_thread();
-}
+/* A system call's arguments are still in the registers when it returns, so
+ * that no second hook has to keep them. */
+struct args {
+	__u64 a[6];
+};
 
-/* Only the arguments that the call has: the kernel refuses a program that reads
- * beyond the tracepoint's record. */
-static __always_inline int save_args(struct sys_enter *ctx, int n)
+static __always_inline void read_syscall(struct args *args)
 {
-	struct thread *t = target_thread();
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
 
-	if (t)
-		for (int i = 0; i < n; i++)
-			t->arg[i] = ctx->args[i];
-	return 0;
+	args->a[0] = PT_REGS_PARM1_CORE_SYSCALL(regs);
+	args->a[1] = PT_REGS_PARM2_CORE_SYSCALL(regs);
+	args->a[2] = PT_REGS_PARM3_CORE_SYSCALL(regs);
+	args->a[3] = PT_REGS_PARM4_CORE_SYSCALL(regs);
+	args->a[4] = PT_REGS_PARM5_CORE_SYSCALL(regs);
+	args->a[5] = PT_REGS_PARM6_CORE_SYSCALL(regs);
 }
 
 /* MAP_FAILED and friends: the last page of the address space. */
@@ -46,17 +53,23 @@ static __always_inline bool failed(__s64 ret)
 	return ret < 0 && ret >= -4095;
 }
 
-SEC("tracepoint/syscalls/sys_enter_mmap")
-int enter_mmap(struct sys_enter *ctx) { return save_args(ctx, 6); }
+/* Whether a successful call of this task is to be told, and with what arguments. */
+static __always_inline bool told(struct sys_exit *ctx, struct args *args)
+{
+	if (failed(ctx->ret) || !is_target(bpf_get_current_pid_tgid() >> 32))
+		return false;
+	read_syscall(args);
+	return true;
+}
 
-SEC("tracepoint/syscalls/sys_enter_munmap")
-int enter_munmap(struct sys_enter *ctx) { return save_args(ctx, 2); }
+/* Whether the thread is inside an allocator, which has its own reasons. */
+static __always_inline __u32 nested(void)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct thread *t = bpf_map_lookup_elem(&threads, &tid);
 
-SEC("tracepoint/syscalls/sys_enter_mremap")
-int enter_mremap(struct sys_enter *ctx) { return save_args(ctx, 5); }
-
-SEC("tracepoint/syscalls/sys_enter_brk")
-int enter_brk(struct sys_enter *ctx) { return save_args(ctx, 1); }
+	return t && t->call.sp && call_runs(&t->call);
+}
 
 static __always_inline struct file *fd_file(__u32 fd)
 {
@@ -71,9 +84,9 @@ static __always_inline struct file *fd_file(__u32 fd)
 	return f;
 }
 
-static __always_inline void emit_mapping(const struct thread *t, __u64 start)
+static __always_inline void emit_mapping(const struct args *args, __u64 start)
 {
-	struct file *f = fd_file((__u32)t->arg[4]);
+	struct file *f = fd_file((__u32)args->a[4]);
 	struct mapping *e;
 
 	if (!f)
@@ -82,8 +95,8 @@ static __always_inline void emit_mapping(const struct thread *t, __u64 start)
 	if (!e)
 		return;
 	e->start = start;
-	e->length = t->arg[1];
-	e->offset = t->arg[5];
+	e->length = args->a[1];
+	e->offset = args->a[5];
 	e->ino = BPF_CORE_READ(f, f_inode, i_ino);
 	e->dev = BPF_CORE_READ(f, f_inode, i_sb, s_dev);
 	e->pad = 0;
@@ -95,38 +108,38 @@ static __always_inline void emit_mapping(const struct thread *t, __u64 start)
 SEC("tracepoint/syscalls/sys_exit_mmap")
 int exit_mmap(struct sys_exit *ctx)
 {
-	struct thread *t;
+	struct args args;
 	struct map *e;
 
-	if (failed(ctx->ret) || !(t = target_thread()))
+	if (!told(ctx, &args))
 		return 0;
 	e = RESERVE(map, Map);
 	if (e) {
-		e->hdr.aux = in_allocator(t);
+		e->hdr.aux = nested();
 		e->addr = ctx->ret;
-		e->length = t->arg[1];
-		e->prot = t->arg[2];
-		e->flags = t->arg[3];
-		e->fd = t->arg[4];
+		e->length = args.a[1];
+		e->prot = args.a[2];
+		e->flags = args.a[3];
+		e->fd = args.a[4];
 		e->pad = 0;
 		SUBMIT(e);
 	}
-	if ((t->arg[2] & PROT_EXEC) && !(t->arg[3] & MAP_ANONYMOUS))
-		emit_mapping(t, ctx->ret);
+	if ((args.a[2] & PROT_EXEC) && !(args.a[3] & MAP_ANONYMOUS))
+		emit_mapping(&args, ctx->ret);
 	return 0;
 }
 
 SEC("tracepoint/syscalls/sys_exit_munmap")
 int exit_munmap(struct sys_exit *ctx)
 {
-	struct thread *t;
+	struct args args;
 	struct unmap *e;
 
-	if (failed(ctx->ret) || !(t = target_thread()) || !(e = RESERVE(unmap, Unmap)))
+	if (!told(ctx, &args) || !(e = RESERVE(unmap, Unmap)))
 		return 0;
-	e->hdr.aux = in_allocator(t);
-	e->addr = t->arg[0];
-	e->length = t->arg[1];
+	e->hdr.aux = nested();
+	e->addr = args.a[0];
+	e->length = args.a[1];
 	SUBMIT(e);
 	return 0;
 }
@@ -134,32 +147,33 @@ int exit_munmap(struct sys_exit *ctx)
 SEC("tracepoint/syscalls/sys_exit_mremap")
 int exit_mremap(struct sys_exit *ctx)
 {
-	struct thread *t;
+	struct args args;
 	struct remap *e;
 
-	if (failed(ctx->ret) || !(t = target_thread()) || !(e = RESERVE(remap, Remap)))
+	if (!told(ctx, &args) || !(e = RESERVE(remap, Remap)))
 		return 0;
-	e->hdr.aux = in_allocator(t);
-	e->old = t->arg[0];
-	e->old_length = t->arg[1];
+	e->hdr.aux = nested();
+	e->old = args.a[0];
+	e->old_length = args.a[1];
 	e->addr = ctx->ret;
-	e->length = t->arg[2];
+	e->length = args.a[2];
 	SUBMIT(e);
 	return 0;
 }
 
-/* brk(0) asks; brk to where the break cannot go returns where it is. */
+/* brk(0) asks where the break is; one that cannot be had leaves it there. The
+ * reader knows the break of before. */
 SEC("tracepoint/syscalls/sys_exit_brk")
 int exit_brk(struct sys_exit *ctx)
 {
-	struct thread *t = target_thread();
+	struct args args;
 	struct brk *e;
 
-	if (!t || !t->arg[0] || (__u64)ctx->ret != t->arg[0] || !(e = RESERVE(brk, Brk)))
+	if (!told(ctx, &args) || !(e = RESERVE(brk, Brk)))
 		return 0;
-	e->hdr.aux = in_allocator(t);
-	e->old = 0;
-	e->new = ctx->ret;
+	e->hdr.aux = nested();
+	e->asked = args.a[0];
+	e->now = ctx->ret;
 	SUBMIT(e);
 	return 0;
 }

@@ -22,10 +22,10 @@ type RawAlloc struct {
 }
 
 type RawBrk struct {
-	_   structs.HostLayout
-	Hdr RawHdr
-	Old uint64
-	New uint64
+	_     structs.HostLayout
+	Hdr   RawHdr
+	Asked uint64
+	Now   uint64
 }
 
 type RawComm struct {
@@ -269,17 +269,14 @@ const (
 	RawMapConnections       = "connections"
 	RawMapConnects          = "connects"
 	RawMapEvents            = "events"
+	RawMapFunctions         = "functions"
 	RawMapListeners         = "listeners"
 	RawMapListening         = "listening"
 	RawMapLost              = "lost"
 	RawMapStacks            = "stacks"
 	RawMapTargets           = "targets"
 	RawMapThreads           = "threads"
-	RawProgEnterBrk         = "enter_brk"
 	RawProgEnterConnect     = "enter_connect"
-	RawProgEnterMmap        = "enter_mmap"
-	RawProgEnterMremap      = "enter_mremap"
-	RawProgEnterMunmap      = "enter_munmap"
 	RawProgExitAccept       = "exit_accept"
 	RawProgExitAccept4      = "exit_accept4"
 	RawProgExitBrk          = "exit_brk"
@@ -349,11 +346,7 @@ type RawSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawProgramSpecs struct {
-	EnterBrk         *ebpf.ProgramSpec `ebpf:"enter_brk"`
 	EnterConnect     *ebpf.ProgramSpec `ebpf:"enter_connect"`
-	EnterMmap        *ebpf.ProgramSpec `ebpf:"enter_mmap"`
-	EnterMremap      *ebpf.ProgramSpec `ebpf:"enter_mremap"`
-	EnterMunmap      *ebpf.ProgramSpec `ebpf:"enter_munmap"`
 	ExitAccept       *ebpf.ProgramSpec `ebpf:"exit_accept"`
 	ExitAccept4      *ebpf.ProgramSpec `ebpf:"exit_accept4"`
 	ExitBrk          *ebpf.ProgramSpec `ebpf:"exit_brk"`
@@ -386,6 +379,7 @@ type RawMapSpecs struct {
 	Connections *ebpf.MapSpec `ebpf:"connections"`
 	Connects    *ebpf.MapSpec `ebpf:"connects"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
+	Functions   *ebpf.MapSpec `ebpf:"functions"`
 	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
 	Listening   *ebpf.MapSpec `ebpf:"listening"`
 	Lost        *ebpf.MapSpec `ebpf:"lost"`
@@ -429,6 +423,7 @@ type RawMaps struct {
 	Connections *ebpf.Map `ebpf:"connections"`
 	Connects    *ebpf.Map `ebpf:"connects"`
 	Events      *ebpf.Map `ebpf:"events"`
+	Functions   *ebpf.Map `ebpf:"functions"`
 	Listeners   *ebpf.Map `ebpf:"listeners"`
 	Listening   *ebpf.Map `ebpf:"listening"`
 	Lost        *ebpf.Map `ebpf:"lost"`
@@ -444,6 +439,7 @@ func (m *RawMaps) Close() error {
 		m.Connections,
 		m.Connects,
 		m.Events,
+		m.Functions,
 		m.Listeners,
 		m.Listening,
 		m.Lost,
@@ -467,11 +463,7 @@ type RawVariables struct {
 //
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawPrograms struct {
-	EnterBrk         *ebpf.Program `ebpf:"enter_brk"`
 	EnterConnect     *ebpf.Program `ebpf:"enter_connect"`
-	EnterMmap        *ebpf.Program `ebpf:"enter_mmap"`
-	EnterMremap      *ebpf.Program `ebpf:"enter_mremap"`
-	EnterMunmap      *ebpf.Program `ebpf:"enter_munmap"`
 	ExitAccept       *ebpf.Program `ebpf:"exit_accept"`
 	ExitAccept4      *ebpf.Program `ebpf:"exit_accept4"`
 	ExitBrk          *ebpf.Program `ebpf:"exit_brk"`
@@ -497,11 +489,7 @@ type RawPrograms struct {
 
 func (p *RawPrograms) Close() error {
 	return _RawClose(
-		p.EnterBrk,
 		p.EnterConnect,
-		p.EnterMmap,
-		p.EnterMremap,
-		p.EnterMunmap,
 		p.ExitAccept,
 		p.ExitAccept4,
 		p.ExitBrk,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * What is remembered of a thread between two hooks: the allocator call it is
- * in, the arguments of a system call, room for its stack.
+ * in, and room for its stack.
  *
  * The room is the thread's own rather than the CPU's because programs on
  * uprobes can be preempted by another thread's.
@@ -20,7 +20,6 @@ struct call {
 
 struct thread {
 	struct call call;
-	__u64 arg[6]; /* of the system call that the thread is in */
 	__u64 freed, freed_sp; /* by a free that may hand the block on to another */
 	struct stack stack;
 };
@@ -66,9 +65,4 @@ static __always_inline bool call_runs(const struct call *c)
 #else
 	return true;
 #endif
-}
-
-static __always_inline bool in_allocator(const struct thread *t)
-{
-	return t->call.sp && call_runs(&t->call);
 }

@@ -18,7 +18,8 @@ type decoder struct {
 	decode func(r *recorder, rec []byte) error
 }
 
-var decoders = [bpf.RawKindCount]decoder{
+// The records of TCP are decoded by their own package.
+var decoders = withTCP([bpf.RawKindCount]decoder{
 	bpf.RawKindStack:   {format.KindInvalid, (*recorder).stack},
 	bpf.RawKindAlloc:   {format.KindAlloc, (*recorder).alloc},
 	bpf.RawKindRealloc: {format.KindRealloc, (*recorder).realloc},
@@ -32,7 +33,7 @@ var decoders = [bpf.RawKindCount]decoder{
 	bpf.RawKindExit:    {format.KindExit, (*recorder).exit},
 	bpf.RawKindComm:    {format.KindComm, (*recorder).comm},
 	bpf.RawKindMapping: {format.KindMapping, (*recorder).mapping},
-}
+})
 
 // decode handles one record of the ring.
 func (r *recorder) decode(rec []byte) error {
@@ -176,8 +177,14 @@ func (r *recorder) memBrk(rec []byte) error {
 		return err
 	}
 	e := r.event(format.KindBrk, &b.Hdr)
-	e.V[format.BrkOld] = b.Old
-	e.V[format.BrkNew] = b.New
+	sp := r.procs.last.proc.space
+	old := sp.brk
+	sp.brk = b.Now
+	if b.Asked == 0 || b.Now != b.Asked || old == b.Now {
+		return nil // it was asked where the break is, or could not move it
+	}
+	e.V[format.BrkOld] = old
+	e.V[format.BrkNew] = b.Now
 	e.V[format.BrkNested] = uint64(b.Hdr.Aux)
 	return r.w.Append(e)
 }
@@ -200,7 +207,10 @@ func (r *recorder) fork(rec []byte) error {
 	e.V[format.ForkChildSpace] = uint64(child.space.id)
 	e.V[format.ForkSharedVM] = flag(f.Hdr.Aux&forkSharesVM != 0)
 	e.V[format.ForkThread] = flag(f.Hdr.Aux&forkIsThread != 0)
-	return r.w.Append(e)
+	if err := r.w.Append(e); err != nil || r.heap == nil || r.heap.at.FollowsFork() || f.Hdr.Aux&forkIsThread != 0 {
+		return err
+	}
+	return r.started(child)
 }
 
 // exec is told in the old life of the task, with the space of the new one.

@@ -13,7 +13,6 @@ type ends struct {
 	ctx        context.Context
 	timer      *time.Timer
 	interrupts int
-	dead       map[uint32]time.Time // targets that /proc no longer has
 }
 
 func newEnds(ctx context.Context, r *recorder) *ends {

@@ -1,65 +1,166 @@
 package capture
 
 import (
-	"github.com/cilium/ebpf"
-	"github.com/tcap-dev/tcap/bpf"
+	"errors"
+	"fmt"
+	"io/fs"
+
 	"github.com/tcap-dev/tcap/capture/probe"
-	"github.com/tcap-dev/tcap/format"
 )
 
+// heapProbes is the heap pack while it records: which allocators are probed.
 type heapProbes struct {
-	r  *recorder
-	at *probe.Attacher
+	r    *recorder
+	at   *probe.Attacher
+	said map[string]bool // warnings
+	// functions mirrors the map of that name: what is probed, by table and
+	// offset in the page.
+	functions map[uint32]uint32
 }
 
-func (h *heapProbes) check() {}
-
 func (r *recorder) attachHeap() error {
-	fs, err := r.tracing()
+	tfs, err := r.tracing()
 	if err != nil {
-		return err
+		tfs = nil // probes of the PMU need no tracefs
 	}
-	at, err := probe.NewAttacher(fs)
+	at, err := probe.NewAttacher(tfs)
 	if err != nil {
 		return err
 	}
 	r.closers = append(r.closers, at.Close)
-	r.heap = &heapProbes{r, at}
-	path := "/lib/x86_64-linux-gnu/libc.so.6"
-	e, err := probe.OpenELF(path)
-	if err != nil {
-		return err
+	r.heap = &heapProbes{r: r, at: at, said: map[string]bool{}, functions: map[uint32]uint32{}}
+	r.modules.opened = r.heap.appeared
+	if tfs == nil {
+		return r.heap.warn("tracefs cannot be used: children of targets are recorded from a moment after their birth, mappings not at all; see `tcap doctor`")
 	}
-	att := func(name string, prog *ebpf.Program, ret bool, delta, cookie uint64) error {
-		s, err := e.Lookup(name)
-		if err != nil {
-			return err
-		}
-		off, _ := e.Offset(s.Addr)
-		_, err = at.Attach(probe.Point{Name: name, Path: path, Offset: off + delta, Return: ret}, prog, cookie)
-		return err
-	}
-	for _, f := range []struct {
-		n  string
-		fn uint64
-		sh bpf.RawShape
-	}{{"malloc", format.FnMalloc, bpf.RawShapeOfSize}, {"calloc", format.FnCalloc, bpf.RawShapeOfCalloc}, {"realloc", format.FnRealloc, bpf.RawShapeOfRealloc}} {
-		if err := att(f.n, r.objs.HeapEnter, false, 0, f.fn|uint64(f.sh)<<8); err != nil {
-			return err
-		}
-		if err := att(f.n, r.objs.HeapReturn, true, 0, 0); err != nil {
+	if !at.FollowsFork() {
+		if err := r.heap.warn("uprobe events cannot be defined: children of targets are recorded from a moment after their birth; see `tcap doctor`"); err != nil {
 			return err
 		}
 	}
-	if err := att("free", r.objs.HeapFree, false, 3, format.FnFree); err != nil {
-		return err
-	}
-	return r.attachMemory(fs)
+	return r.attachMemory(tfs)
 }
 
-func (r *recorder) started(p *process) error {
-	if r.heap != nil {
-		return r.heap.at.AddTarget(int(p.pid))
+// started probes the allocators of a process: those that it has mapped, and
+// those that it is going to map, which costs nothing until it does.
+func (h *heapProbes) started(p *process) error {
+	found, err := probe.FindAllocators(int(p.pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it ended; the ring will say so
+	}
+	if err := h.probe(found, err); err != nil {
+		return err
+	}
+	later, err := probe.Prearm(int(p.pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := h.probe(later, err); err != nil {
+		return err
+	}
+	if err := h.at.AddTarget(int(p.pid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return h.failed(err)
 	}
 	return nil
+}
+
+// appeared looks whether a file that was just mapped for the first time is an
+// allocator. One that the dynamic loader was bound to map is probed already; one
+// that came by dlopen from an unusual place is probed from here on.
+func (h *heapProbes) appeared(pid uint32, m *module) {
+	o, err := probe.ReadObject("/proc/self/fd/"+itoa(m.file.Fd()), m.path, false)
+	if err == nil && len(o.Functions) > 0 {
+		h.probe([]probe.Object{o}, nil)
+	}
+}
+
+// probe attaches to all functions of the objects. err is what went wrong when
+// they were looked for.
+func (h *heapProbes) probe(objects []probe.Object, err error) error {
+	if err != nil {
+		if err := h.warn(err.Error()); err != nil {
+			return err
+		}
+	}
+	objs := &h.r.objs
+	var specs []probe.Spec
+	for _, o := range objects {
+		for _, f := range o.Functions {
+			table, err := h.tell(f)
+			if err != nil {
+				return h.failed(err)
+			}
+			if !f.HasReturn() {
+				specs = append(specs, probe.Spec{Point: f.Entry, Prog: objs.HeapFree, Cookie: table})
+				continue
+			}
+			// The return program knows the call from its entry. It comes first:
+			// an entry whose return is not seen would look like a call that runs on.
+			specs = append(specs,
+				probe.Spec{Point: f.Return, Prog: objs.HeapReturn},
+				probe.Spec{Point: f.Entry, Prog: objs.HeapEnter, Cookie: table})
+		}
+	}
+	if len(specs) == 0 {
+		return nil
+	}
+	if _, err := h.at.AttachAll(specs); err != nil {
+		return h.failed(err)
+	}
+	return nil
+}
+
+const (
+	pageOffsets = 1 << 12
+	tables      = 64 // both as bpf/heap.h has them
+)
+
+// tell says to the programs which function is probed at a place, and returns
+// the table in which it does: the first whose slot for the place's offset in
+// its page is not another function's.
+func (h *heapProbes) tell(f probe.Function) (table uint64, err error) {
+	slot := uint32(f.Entry.Offset % pageOffsets)
+	what := uint32(f.Cookie())
+	for table := range uint32(tables) {
+		at := table*pageOffsets + slot
+		if old, taken := h.functions[at]; taken && old != what {
+			continue
+		}
+		h.functions[at] = what
+		if err := h.r.objs.Functions.Put(at, what); err != nil {
+			return 0, fmt.Errorf("tell the programs of %s: %w", f.Entry.Name, err)
+		}
+		return uint64(table), nil
+	}
+	return 0, fmt.Errorf("probe %s: %d functions share its offset in a page", f.Entry.Name, tables)
+}
+
+// failed deals with a probe that could not be set: it is named, and fatal only
+// where the heap was asked for by name.
+func (h *heapProbes) failed(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the process is gone
+	}
+	if len(h.r.opts.Packs) > 0 {
+		return fmt.Errorf("pack heap: %w", err)
+	}
+	return h.warn(err.Error())
+}
+
+// warn says a thing once.
+func (h *heapProbes) warn(text string) error {
+	if h.said[text] {
+		return nil
+	}
+	h.said[text] = true
+	return h.r.note(true, text)
+}
+
+// started is called when a target begins: at the recording's start, at a fork
+// whose probes are not inherited, and after an exec.
+func (r *recorder) started(p *process) error {
+	if r.heap == nil {
+		return nil
+	}
+	return r.heap.started(p)
 }

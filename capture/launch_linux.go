@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,6 +43,9 @@ func (c *command) hold(path string, argv []string) {
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
 		Sys:   &syscall.SysProcAttr{Ptrace: true},
 	})
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("%w: it is held by ptrace at its start, which fails when tcap itself is being traced (strace -f, gdb)", err)
+	}
 	if err != nil {
 		c.ready <- err
 		return

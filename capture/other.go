@@ -11,3 +11,6 @@ import (
 func Record(context.Context, Options) (*Summary, error) {
 	return nil, errors.New("record: recording needs Linux; captures can be analyzed here")
 }
+
+// PackNames lists what can be recorded: nothing on this system.
+func PackNames() []string { return nil }

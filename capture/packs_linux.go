@@ -111,10 +111,8 @@ func (r *recorder) attachProcesses() error {
 // attachMemory tells of the targets' mappings.
 func (r *recorder) attachMemory(fs *tracefs.FS) error {
 	for name, prog := range map[string]*ebpf.Program{
-		"sys_enter_mmap": r.objs.EnterMmap, "sys_exit_mmap": r.objs.ExitMmap,
-		"sys_enter_munmap": r.objs.EnterMunmap, "sys_exit_munmap": r.objs.ExitMunmap,
-		"sys_enter_mremap": r.objs.EnterMremap, "sys_exit_mremap": r.objs.ExitMremap,
-		"sys_enter_brk": r.objs.EnterBrk, "sys_exit_brk": r.objs.ExitBrk,
+		"sys_exit_mmap": r.objs.ExitMmap, "sys_exit_munmap": r.objs.ExitMunmap,
+		"sys_exit_mremap": r.objs.ExitMremap, "sys_exit_brk": r.objs.ExitBrk,
 	} {
 		c, err := attachTracepoint(fs, "syscalls", name, prog)
 		if err != nil {

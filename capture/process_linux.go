@@ -37,6 +37,7 @@ type space struct {
 	id       uint32
 	users    int // processes in it
 	mappings []mapping
+	brk      uint64 // the program break; 0 until it was seen
 	changes  uint32 // bumped when an address may have got another meaning
 }
 
@@ -125,6 +126,7 @@ func (ps *processes) fork(parent *process, childPid, childTid uint32, sharedVM b
 	} else {
 		child.space = ps.newSpace()
 		child.space.mappings = append([]mapping(nil), parent.space.mappings...)
+		child.space.brk = parent.space.brk
 	}
 	ps.byPid[childPid] = child
 	ps.byTid[childTid] = &thread{proc: child, tid: childTid, comm: comm}

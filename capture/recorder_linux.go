@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
@@ -15,8 +16,9 @@ import (
 )
 
 const (
-	// pollEvery bounds how long a record waits in a quiet ring.
-	pollEvery = 50 * time.Millisecond
+	// pollEvery is how often a ring of the default size is emptied; nothing
+	// wakes the reader, since a wake-up costs the target more than a record does.
+	pollEvery = 25 * time.Millisecond
 	// checkEvery is the resolution of loss windows and of the limits.
 	checkEvery = 200 * time.Millisecond
 	// flushEvery bounds what a kill of the recorder costs.
@@ -30,7 +32,7 @@ type recorder struct {
 	w       *format.Writer
 	objs    bpf.RawObjects
 	ring    *ringbuf.Reader
-	closers []func() error // of what is attached, run last to first when recording ends
+	closers []func() error // of what is attached
 
 	procs   *processes
 	modules *modules
@@ -44,6 +46,7 @@ type recorder struct {
 	cmd        *command
 	alive      map[uint32]bool // target processes; recording ends when the last is gone
 	begun      int64           // monotonic ns
+	ended      int64           // monotonic ns; 0 while recording
 	ev         format.Event    // the event being built; one, since Append copies
 	bad        uint64          // records that could not be decoded
 	reason     string
@@ -126,8 +129,10 @@ func (r *recorder) run(ctx context.Context) error {
 	ends := newEnds(ctx, r)
 	defer ends.stop()
 	lastCheck, lastFlush := time.Now(), time.Now()
+	// A smaller ring is emptied more often, in proportion.
+	poll := max(pollEvery*time.Duration(min(r.opts.RingSize, DefaultRingSize)>>12)/(DefaultRingSize>>12), time.Millisecond)
 	for {
-		r.ring.SetDeadline(time.Now().Add(pollEvery))
+		r.ring.SetDeadline(time.Now().Add(poll))
 		if err := r.drain(&rec, lastCheck.Add(checkEvery)); err != nil {
 			return r.writeError(err)
 		}
@@ -175,14 +180,24 @@ func (r *recorder) check() error {
 	if err := r.loss.check(monotonic(), r.w.Append); err != nil {
 		return err
 	}
-	r.names.collect(r.w)
-	if r.heap != nil {
-		r.heap.check()
+	if r.loss.total > 0 {
+		r.forgetDead()
 	}
+	r.names.collect(r.w)
 	if r.opts.Progress != nil {
 		r.opts.Progress(*r.summary())
 	}
 	return nil
+}
+
+// forgetDead takes processes that ended off the list of targets where the
+// record of it may be among the lost.
+func (r *recorder) forgetDead() {
+	for pid := range r.alive {
+		if _, err := os.Stat(procPath(pid)); errors.Is(err, os.ErrNotExist) {
+			delete(r.alive, pid)
+		}
+	}
 }
 
 // writeError ends the recording: what could be written stays a valid capture.
@@ -196,23 +211,18 @@ func (r *recorder) writeError(err error) error {
 
 // finish detaches, takes what is left in the ring, and completes the file.
 func (r *recorder) finish() (*Summary, error) {
-	if r.tcp != nil && r.reason != EndWrite {
-		r.tcp.snapshotEnd()
-	}
-	r.detach()
-	var rec ringbuf.Record
-	r.ring.SetDeadline(time.Now().Add(-time.Second))
+	end := anchor()
+	r.ended = end.Mono
 	var err error
 	if r.reason != EndWrite {
-		err = r.drain(&rec, time.Now().Add(time.Minute))
-		err = errors.Join(err, r.loss.check(monotonic(), r.w.Append))
-		err = errors.Join(err, r.remarks())
+		err = r.leftovers()
 	}
+	r.detach()
 	r.names.finish(r.w)
-	sum := r.summary()
 	err = errors.Join(err, r.w.Close(format.Trailer{
-		End: anchor(), Reason: r.reason, ExitStatus: r.exitStatus, Lost: r.loss.total,
+		End: end, Reason: r.reason, ExitStatus: r.exitStatus, Lost: r.loss.total,
 	}))
+	sum := r.summary()
 	r.ring.Close()
 	r.modules.close()
 	r.objs.Close()
@@ -220,13 +230,33 @@ func (r *recorder) finish() (*Summary, error) {
 		sum.Bytes = fi.Size()
 	}
 	err = errors.Join(err, r.file.Close())
-	if err != nil && r.reason != EndWrite {
-		err = fmt.Errorf("finish %s: %w", r.opts.Output, err)
+	switch {
+	case r.reason == EndWrite:
+		return sum, nil // the error is told already
+	case err != nil:
+		return sum, fmt.Errorf("finish %s: %w", r.opts.Output, err)
 	}
-	if r.reason == EndWrite {
-		err = nil // reported already
+	return sum, nil
+}
+
+// leftovers are the connections that stay open, what is in the ring, and what
+// is to be said about the recording.
+func (r *recorder) leftovers() error {
+	if r.tcp != nil {
+		if err := r.tcp.snapshot(format.SnapshotEnd); err != nil {
+			return err
+		}
 	}
-	return sum, err
+	r.detach()
+	var rec ringbuf.Record
+	r.ring.SetDeadline(time.Now().Add(-time.Second))
+	if err := r.drain(&rec, time.Now().Add(time.Minute)); err != nil {
+		return err
+	}
+	if err := r.loss.check(monotonic(), r.w.Append); err != nil {
+		return err
+	}
+	return r.remarks()
 }
 
 // remarks are what a reader of the capture should know beside the loss.
@@ -253,18 +283,30 @@ func (r *recorder) note(warning bool, text string) error {
 	return r.w.Append(&e)
 }
 
+// detach ends all hooks. Taking one out, the kernel waits until no CPU can be in
+// it any more, some 30 ms; all at once, they wait together.
 func (r *recorder) detach() {
-	for i := len(r.closers) - 1; i >= 0; i-- {
-		r.closers[i]()
+	var wg sync.WaitGroup
+	for _, c := range r.closers {
+		wg.Go(func() { c() })
 	}
+	wg.Wait()
 	r.closers = nil
+	if r.fs != nil {
+		r.fs.Close()
+		r.fs = nil
+	}
 }
 
 func (r *recorder) summary() *Summary {
 	st := r.w.Stats()
+	end := r.ended
+	if end == 0 {
+		end = monotonic()
+	}
 	s := &Summary{
 		Path: r.opts.Output, Events: st.Events, Lost: r.loss.total, Bytes: r.w.Size(),
-		Duration: time.Duration(monotonic() - r.begun), Reason: r.reason, ExitStatus: r.exitStatus,
+		Duration: time.Duration(end - r.begun), Reason: r.reason, ExitStatus: r.exitStatus,
 	}
 	if r.cmd != nil && r.reason != EndCommand {
 		s.Running = r.cmd.pid()

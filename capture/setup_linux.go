@@ -130,7 +130,7 @@ func (r *recorder) newWriter() error {
 		Host: host, Kernel: unix.ByteSliceToString(uts.Release[:]), Arch: runtime.GOARCH, OS: runtime.GOOS,
 		CPUs: runtime.NumCPU(), PageSize: os.Getpagesize(),
 		Command: r.opts.Args, Targets: targets, Start: anchor(), BootID: strings.TrimSpace(string(boot)),
-		Packs: r.opts.packs(), Stacks: r.opts.Stacks,
+		Packs: r.opts.packs(), Stacks: r.opts.Stacks, Flush: int64(flushEvery),
 	}, format.WriterOptions{})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", r.opts.Output, err)
@@ -152,6 +152,7 @@ func (r *recorder) load() error {
 	vars := map[string]any{
 		"want_stacks": r.opts.Stacks == StacksFP,
 		"match_comms": len(r.opts.Comms) > 0,
+		"tcp_all":     !r.hasTargets(),
 	}
 	for name, v := range vars {
 		if err := spec.Variables[name].Set(v); err != nil {
@@ -239,6 +240,9 @@ func (r *recorder) attach() error {
 			return err
 		}
 	}
+	if r.tcp != nil {
+		return r.tcp.snapshot(format.SnapshotStart)
+	}
 	return nil
 }
 
@@ -275,6 +279,5 @@ func (r *recorder) tracing() (*tracefs.FS, error) {
 		return nil, err
 	}
 	r.fs = fs
-	r.closers = append(r.closers, fs.Close)
 	return fs, nil
 }

@@ -1,9 +1,83 @@
 package capture
 
-import "errors"
+import (
+	"fmt"
+	"io"
+	"unsafe"
 
-type tcpProbes struct{}
+	"github.com/cilium/ebpf"
+	"github.com/tcap-dev/tcap/bpf"
+	"github.com/tcap-dev/tcap/capture/tcp"
+	"github.com/tcap-dev/tcap/format"
+)
 
-func (t *tcpProbes) snapshotEnd() {}
+// tcpProbes is the tcp pack while it records.
+type tcpProbes struct {
+	r     *recorder
+	links *tcp.Links
+	dec   tcp.Decoder
+}
 
-func (r *recorder) attachTCP() error { return errors.New("not yet") }
+func (r *recorder) attachTCP() error {
+	fs, err := r.tracing()
+	if err != nil {
+		return err
+	}
+	links, notes, err := tcp.Attach(&r.objs, func(group, name string, prog *ebpf.Program) (io.Closer, error) {
+		return attachTracepoint(fs, group, name, prog)
+	})
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, links.Close)
+	r.tcp = &tcpProbes{r: r, links: links}
+	for _, n := range notes {
+		if err := r.note(true, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tcpProbes) decode(rec []byte) error { return t.dec.Decode(rec, tcpSink{t.r}) }
+
+// snapshot tells of the sockets that are open.
+func (t *tcpProbes) snapshot(when int) error {
+	if err := t.links.Snapshot(when, t.decode); err != nil {
+		return t.r.note(true, fmt.Sprintf("%v: connections without traffic are missing", err))
+	}
+	return nil
+}
+
+// tcpSink is the capture as package tcp sees it.
+type tcpSink struct{ r *recorder }
+
+func (s tcpSink) Append(e *format.Event) error       { return s.r.w.Append(e) }
+func (s tcpSink) String(text string) format.StringID { return s.r.w.String(text) }
+
+// TaskOf is the row of a target as it is followed, and of any other task as the
+// record describes it.
+func (s tcpSink) TaskOf(pid, tid uint32, comm string, uid uint32) format.TaskID {
+	if s.r.alive[pid] {
+		return s.r.procs.task(pid, tid)
+	}
+	return s.r.w.Task(format.Task{Pid: pid, Tid: tid, Uid: uid, Comm: comm})
+}
+
+// tcpRecord decodes a record of the ring that is package tcp's.
+func (r *recorder) tcpRecord(rec []byte) error {
+	if r.tcp == nil {
+		return fmt.Errorf("record of kind %d, which is not recorded", rec[unsafe.Offsetof(bpf.RawHdr{}.Kind)])
+	}
+	return r.tcp.decode(rec)
+}
+
+// withTCP adds the rows of package tcp to the table of decoders.
+func withTCP(rows [bpf.RawKindCount]decoder) [bpf.RawKindCount]decoder {
+	for k := range rows {
+		if kind, ok := tcp.Kind(bpf.RawKind(k)); ok {
+			rows[k] = decoder{kind, (*recorder).tcpRecord}
+		}
+	}
+	return rows
+}

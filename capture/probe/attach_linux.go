@@ -239,9 +239,12 @@ func (a *Attacher) Close() error {
 }
 
 func (a *Attacher) drop(events []*event) error {
+	// The kernel waits some 30 ms for each; at once, they wait together.
+	var wg sync.WaitGroup
 	for _, ev := range events {
-		ev.close()
+		wg.Go(ev.close)
 	}
+	wg.Wait()
 	var errs []error
 	for _, ev := range events {
 		a.forgetMissing(ev.places, nil)

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tcap-dev/tcap/analyze"
+)
+
+func analyzeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "analyze ANALYSIS FILE",
+		Short: "Answer a question about a capture",
+		Args:  args(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			return usagef("analyze %s: no such analysis; there are %s", a[0], strings.Join(analysisNames(), ", "))
+		},
+	}
+	for _, a := range analyze.List() {
+		cmd.AddCommand(analysisCommand(a))
+	}
+	return cmd
+}
+
+func analysisNames() []string {
+	var names []string
+	for _, a := range analyze.List() {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
+func analysisCommand(a analyze.Analyzer) *cobra.Command {
+	var (
+		filters filterFlags
+		format  string
+		out     string
+		strict  bool
+		runner  analyze.Runner
+	)
+	cmd := &cobra.Command{
+		Use:   a.Name + " FILE",
+		Short: a.Short,
+		Long:  a.Long,
+		Args:  args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, argv []string) error {
+			r, err := open(argv[0])
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			f, err := filters.filter(r)
+			if err != nil {
+				return err
+			}
+			res, err := runner.Run(cmd.Context(), r, f)
+			if err != nil {
+				return err
+			}
+			if err := render(res, format, out); err != nil {
+				return err
+			}
+			if strict && !res.Completeness().Complete() {
+				return &exitError{exitIncomplete, errors.New("the capture is incomplete: " + res.Completeness().Line())}
+			}
+			return nil
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	runner = a.New(fs)
+	fs.StringVar(&format, "format", "text", "`FORMAT` of the report: text, json, csv, folded or pprof, as far as the analysis has it")
+	fs.StringVarP(&out, "output", "o", "", "write the report to `FILE`")
+	fs.BoolVar(&strict, "strict", false, "exit with status 3 when the answer stands on an incomplete capture")
+	filters.registerFree(fs)
+	return cmd
+}
+
+func render(res analyze.Result, format, out string) error {
+	w, closeOut, err := output(out)
+	if err != nil {
+		return err
+	}
+	buf := bufio.NewWriterSize(w, 1<<16)
+	err = analyze.Render(buf, res, format, width(w))
+	if errors.Is(err, analyze.ErrFormat) {
+		err = usage(err)
+	}
+	return errors.Join(err, buf.Flush(), closeOut())
+}

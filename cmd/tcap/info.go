@@ -1,0 +1,273 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/tcap-dev/tcap/format"
+)
+
+func infoCommand() *cobra.Command {
+	var (
+		format string
+		out    string
+		all    bool
+	)
+	cmd := &cobra.Command{
+		Use:   "info FILE",
+		Short: "Say what is in a capture, where from, and how complete",
+		Long: `info tells what a capture says of itself. It reads the header, the tables and
+the end, not the events, so it is quick on large files and does not notice
+damage inside a block; "tcap verify" reads everything.`,
+		Example: `  tcap info run.tcap
+  tcap info run.tcap --format json | jq .kinds`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, argv []string) (err error) {
+			if format != "text" && format != "json" {
+				return usagef("--format %q: it can be text or json", format)
+			}
+			r, err := open(argv[0])
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			s := survey(r)
+			s.File.Path = argv[0]
+			w, closeOut, err := output(out)
+			if err != nil {
+				return err
+			}
+			buf := bufio.NewWriter(w)
+			if format == "json" {
+				enc := json.NewEncoder(buf)
+				enc.SetIndent("", "  ")
+				err = enc.Encode(s)
+			} else {
+				printInfo(buf, s, width(w), all)
+			}
+			return errors.Join(err, buf.Flush(), closeOut())
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&format, "format", "text", "`FORMAT` of the report: text or json")
+	fs.StringVarP(&out, "output", "o", "", "write the report to `FILE`")
+	fs.BoolVar(&all, "all", false, "list every process and module")
+	return cmd
+}
+
+// A page writes text of a given width.
+type page struct {
+	w     io.Writer
+	width int
+}
+
+const labelWidth = 10
+
+// row writes "label  value" and wraps the value below itself.
+func (p page) row(label, value string) {
+	for _, line := range wrap(value, p.width-labelWidth) {
+		fmt.Fprintf(p.w, "%-*s%s\n", labelWidth, label, line)
+		label = ""
+	}
+}
+
+func printInfo(w io.Writer, s *summary, width int, all bool) {
+	p := page{w, width}
+	p.row("capture", escape(s.File.Path))
+	p.origin(s)
+	p.end(s)
+	p.row("file", fmt.Sprintf("%s, format %s, %s blocks, %s events%s", humanize.IBytes(uint64(s.File.SizeBytes)), s.File.Format,
+		humanize.Comma(int64(s.File.Blocks)), humanize.Comma(int64(s.Events)), perEvent(s)))
+	t := s.Tables
+	p.row("tables", fmt.Sprintf("%s strings, %s modules, %s frames, %s stacks, %s tasks, %s symbols",
+		comma(t.Strings), comma(t.Modules), comma(t.Frames), comma(t.Stacks), comma(t.Tasks), comma(t.Symbols)))
+	for _, n := range s.Completeness.Notes {
+		p.row("warning", escape(n))
+	}
+	p.damage(s)
+	p.kinds(s)
+	p.processes(s, all)
+	p.modules(s, all)
+	fmt.Fprintln(w)
+	p.paragraph(s.trust())
+}
+
+func comma(n int) string { return humanize.Comma(int64(n)) }
+
+func perEvent(s *summary) string {
+	if s.Events == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%.2f bytes each)", float64(s.File.SizeBytes)/float64(s.Events))
+}
+
+func (p page) paragraph(text string) {
+	for _, line := range wrap(text, p.width) {
+		fmt.Fprintln(p.w, line)
+	}
+}
+
+func (p page) origin(s *summary) {
+	c := &s.Capture
+	if c.StartUnixNs == 0 {
+		p.row("recorded", "unknown: the header of the file is damaged")
+		return
+	}
+	start := time.Unix(0, c.StartUnixNs).UTC().Format("2006-01-02 15:04:05.000 UTC")
+	p.row("recorded", fmt.Sprintf("%s, for %s", start, seconds(c.DurationNs)))
+	host := []string{escape(c.Host), escape(c.OS + " " + c.Kernel), escape(c.Arch)}
+	if c.CPUs > 0 {
+		host = append(host, fmt.Sprintf("%d CPUs", c.CPUs))
+	}
+	p.row("on", strings.Join(host, ", "))
+	p.row("by", "tcap "+escape(c.ToolVersion))
+	p.row("command", escape(strings.Join(c.Command, " ")))
+	if len(c.Targets) > 0 {
+		p.row("targets", escape(strings.Join(c.Targets, "; ")))
+	} else {
+		p.row("targets", "the whole machine")
+	}
+	packs := escape(strings.Join(c.Packs, ", "))
+	if c.Stacks != "" {
+		packs += "; stacks: " + escape(c.Stacks)
+	}
+	p.row("packs", packs)
+}
+
+func (p page) end(s *summary) {
+	if s.End.Clean {
+		text := "clean: " + escape(s.End.Reason)
+		if s.End.ExitStatus != 0 {
+			text += fmt.Sprintf(", the command's status was %d", s.End.ExitStatus)
+		}
+		p.row("end", text)
+		return
+	}
+	text := "NOT CLEAN: the recorder was killed, or the file was cut."
+	if s.End.TailBytes > 0 {
+		text += fmt.Sprintf(" The last %s bytes are no whole block.", humanize.Comma(s.End.TailBytes))
+	}
+	if s.End.FlushNs > 0 {
+		text += fmt.Sprintf(" If it was killed, about %s of events are missing: it flushed that often.", time.Duration(s.End.FlushNs))
+	}
+	p.row("end", text)
+}
+
+// seconds writes ns as seconds with three decimals.
+func seconds(ns int64) string { return fmt.Sprintf("%.3f s", float64(ns)/1e9) }
+
+func (p page) damage(s *summary) {
+	for i, d := range s.Damage {
+		const most = 20
+		if i == most {
+			p.row("", fmt.Sprintf("and %d more", len(s.Damage)-most))
+			break
+		}
+		p.row("damage", d.String())
+	}
+}
+
+// String says where the damage is and what was there, as far as known.
+func (d *damageAt) String() string {
+	s := fmt.Sprintf("%s block at offset %d, %s bytes: %s", d.Block, d.Offset, humanize.Comma(d.Length), d.Error)
+	if d.Events != nil && *d.Events > 0 {
+		s += fmt.Sprintf("; %s events missing", humanize.Comma(*d.Events))
+	}
+	switch {
+	case d.FromNs != nil && d.ToNs != nil:
+		s += fmt.Sprintf("; between %s and %s", seconds(*d.FromNs), seconds(*d.ToNs))
+	case d.FromNs != nil:
+		s += fmt.Sprintf("; after %s", seconds(*d.FromNs))
+	case d.ToNs != nil:
+		s += fmt.Sprintf("; before %s", seconds(*d.ToNs))
+	}
+	return s
+}
+
+// describeDamage is damageAt.String for a part found while reading.
+func describeDamage(r *format.Reader, d *format.Damage) string {
+	at := describe(r, d)
+	return at.String()
+}
+
+func (p page) kinds(s *summary) {
+	if len(s.Kinds) == 0 {
+		return
+	}
+	if s.CountedFrom != "end" {
+		var names []string
+		for _, k := range s.Kinds {
+			names = append(names, escape(k.Kind))
+		}
+		p.row("kinds", strings.Join(names, ", ")+" (how many of each is told by the end of a file, which is not there)")
+		return
+	}
+	fmt.Fprintf(p.w, "\n%-20s %16s %12s %12s %12s\n", "KIND", "EVENTS", "BYTES", "BYTES/EVENT", "LOST")
+	for _, k := range s.Kinds {
+		fmt.Fprintf(p.w, "%-20s %16s %12s %12.2f %12s\n", escape(k.Kind), humanize.Comma(int64(*k.Events)),
+			humanize.IBytes(*k.Bytes), k.BytesPerEvent, humanize.Comma(int64(k.Lost)))
+	}
+	if n := s.Completeness.LostEvents["unknown"]; n > 0 {
+		fmt.Fprintf(p.w, "%-20s %16s %12s %12s %12s\n", "unknown", "", "", "", humanize.Comma(int64(n)))
+	}
+}
+
+// some is how many rows a list has without --all.
+const some = 20
+
+func (p page) processes(s *summary, all bool) {
+	if len(s.Processes) == 0 {
+		return
+	}
+	fmt.Fprintf(p.w, "\n%10s %8s %8s  %s\n", "PID", "UID", "THREADS", "NAMES")
+	for i, proc := range s.Processes {
+		if i == some && !all {
+			fmt.Fprintf(p.w, "%10s %d more (--all lists them)\n", "", len(s.Processes)-some)
+			break
+		}
+		names := strings.Join(proc.Comms, ", ")
+		for j, line := range wrap(escape(names), p.width-30) {
+			if j == 0 {
+				fmt.Fprintf(p.w, "%10d %8d %8d  %s\n", proc.Pid, proc.Uid, proc.Threads, line)
+			} else {
+				fmt.Fprintf(p.w, "%30s%s\n", "", line)
+			}
+		}
+	}
+}
+
+func (p page) modules(s *summary, all bool) {
+	if len(s.Modules) == 0 {
+		return
+	}
+	const id = 40 // columns of a SHA-1
+	fmt.Fprintf(p.w, "\n%-*s  %s\n", id, "BUILD-ID", "MODULE")
+	for i, m := range s.Modules {
+		if i == some && !all {
+			fmt.Fprintf(p.w, "%*s  %d more (--all lists them)\n", id, "", len(s.Modules)-some)
+			break
+		}
+		build := m.BuildID
+		if build == "" {
+			build = "-"
+		}
+		fmt.Fprintf(p.w, "%-*s  %s\n", id, tail(escape(build), id), tail(escape(m.Path), p.width-id-2))
+	}
+}
+
+// trust is the last line.
+func (s *summary) trust() string {
+	if s.complete() {
+		return "Complete: no event lost, clean end."
+	}
+	return "INCOMPLETE: " + s.verdict() + "."
+}

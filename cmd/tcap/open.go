@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/term"
+
+	"github.com/tcap-dev/tcap/format"
+)
+
+// open opens a capture to be read.
+func open(path string) (*format.Reader, error) {
+	r, err := format.Open(path)
+	switch {
+	case errors.Is(err, format.ErrNotCapture):
+		return nil, fmt.Errorf("%s: not a tcap capture: %w", path, err)
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// output is where a report goes: stdout, or the file of -o.
+func output(path string) (io.Writer, func() error, error) {
+	if path == "" || path == "-" {
+		return os.Stdout, func() error { return nil }, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("write report: %w", err)
+	}
+	return f, f.Close, nil
+}
+
+// width is how wide a report may be: the terminal's, or 80 in a pipe or a file.
+func width(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 80
+	}
+	n, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || n < 40 {
+		return 80
+	}
+	return n
+}

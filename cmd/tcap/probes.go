@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tcap-dev/tcap/capture"
+	"github.com/tcap-dev/tcap/capture/probe"
+)
+
+func probesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "probes",
+		Short: "List the places that can be probed; explain where a probe goes",
+		Long: `probes shows where tcap attaches. A place in a program is named as bpftrace
+does: uprobe:PATH:FUNCTION, or uretprobe: for the return of the function.`,
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if len(a) == 0 {
+				return usagef("probes: say list or explain; see tcap probes --help")
+			}
+			return usagef("probes %s: there are list and explain", a[0])
+		},
+	}
+	cmd.AddCommand(probesListCommand(), probesExplainCommand())
+	return cmd
+}
+
+func probesListCommand() *cobra.Command {
+	var pid int
+	cmd := &cobra.Command{
+		Use:   "list [GLOB]",
+		Short: "List places that can be probed",
+		Long: `list names the functions of a program or library that match a pattern as
+uprobe:PATH:GLOB. Without a pattern, or with one that names no file, it lists
+the places in the kernel that "tcap record" uses.
+
+With -p it lists the allocator functions of a process, where tcap would probe
+them, and what the instruction there costs: an emulated one is cheap.`,
+		Example: `  tcap probes list
+  tcap probes list 'tp_btf:tcp_*'
+  tcap probes list 'uprobe:/usr/sbin/nginx:ngx_http_*'
+  tcap probes list -p $(pidof redis-server)`,
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			out := bufio.NewWriter(os.Stdout)
+			var err error
+			switch {
+			case cmd.Flags().Changed("pid") && len(a) > 0:
+				return usagef("probes list: either -p PID or a pattern")
+			case cmd.Flags().Changed("pid"):
+				err = listAllocators(out, pid)
+			case len(a) > 0 && userProbe(a[0]):
+				if _, err := probe.ParseName(a[0]); err != nil {
+					return usage(err)
+				}
+				err = probe.WriteList(out, a[0])
+			default:
+				err = listHooks(out, a)
+			}
+			return errors.Join(err, out.Flush())
+		},
+	}
+	cmd.Flags().IntVarP(&pid, "pid", "p", 0, "list the allocator functions of process `PID`")
+	return cmd
+}
+
+func userProbe(name string) bool {
+	return strings.HasPrefix(name, "uprobe:") || strings.HasPrefix(name, "uretprobe:")
+}
+
+// listHooks lists the places in the kernel, those that match the pattern if
+// there is one.
+func listHooks(w io.Writer, pattern []string) error {
+	hooks, err := capture.Hooks()
+	if err != nil {
+		return err
+	}
+	found := false
+	for _, h := range hooks {
+		if len(pattern) > 0 {
+			ok, err := path.Match(pattern[0], h)
+			if err != nil {
+				return usagef("probes list %s: %w", pattern[0], err)
+			}
+			if !ok {
+				continue
+			}
+		}
+		found = true
+		fmt.Fprintln(w, h)
+	}
+	if !found {
+		return fmt.Errorf("probes list %s: nothing matches; functions of a file are listed by uprobe:PATH:GLOB", pattern[0])
+	}
+	return nil
+}
+
+func probesExplainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain PROBE",
+		Short: "Say where in a function a probe goes, and why",
+		Long: `explain disassembles the start of a function and shows the instruction that
+tcap would probe. The kernel emulates some instructions inside the trap; any
+other must be executed from a copy, which costs a second trap.`,
+		Example: `  tcap probes explain uprobe:/lib/x86_64-linux-gnu/libc.so.6:free`,
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if _, err := probe.ParseName(a[0]); err != nil {
+				return usage(err)
+			}
+			x, err := probe.Explain(a[0])
+			if err != nil {
+				return err
+			}
+			return x.WriteText(os.Stdout)
+		},
+	}
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/tcap-dev/tcap/capture"
+)
+
+type recordFlags struct {
+	output   string
+	force    bool
+	pids     []int
+	comms    []string
+	packs    []string
+	duration time.Duration
+	maxSize  string
+	ringSize string
+	stacks   string
+	quiet    bool
+}
+
+func recordCommand() *cobra.Command {
+	var f recordFlags
+	cmd := &cobra.Command{
+		Use:   "record -o FILE [-p PID]... [--comm NAME]... [-e PACK]... [-- CMD ARGS...]",
+		Short: "Record a program, a process, or the machine's TCP into a capture",
+		Long: `record writes a capture until the command exits, the last target is gone, the
+duration or the size is reached, or Ctrl-C. With a command it returns the
+command's exit status.
+
+Without a target it records the TCP connections of the whole machine. The heap
+needs a target, for every call to an allocator costs a trap; only the targets
+and their children pay for it.`,
+		Example: `  tcap record -o run.tcap -- ./server --port 8080
+  tcap record -o run.tcap -p $(pidof nginx) -d 30s
+  tcap record -o tcp.tcap -d 1m`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
+				return usagef("unexpected argument %q; a command to record goes after --", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return record(cmd.Context(), &f, args) },
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.StringVarP(&f.output, "output", "o", "", "write the capture to `FILE`")
+	fl.IntSliceVarP(&f.pids, "pid", "p", nil, "follow process `PID` and its children (repeatable)")
+	fl.StringSliceVar(&f.comms, "comm", nil, "follow processes called `NAME`, now and when they appear (repeatable)")
+	fl.StringSliceVarP(&f.packs, "event", "e", nil, "record only these `PACK`s: "+strings.Join(capture.PackNames(), ", ")+" (repeatable)")
+	fl.DurationVarP(&f.duration, "duration", "d", 0, "end after this `TIME`, as in 30s")
+	fl.StringVar(&f.maxSize, "max-size", "", "end when the file has this `SIZE`, as in 1GiB")
+	fl.StringVar(&f.ringSize, "ring-size", "", "room for events on their way from the kernel, as in 64MiB")
+	fl.StringVar(&f.stacks, "stacks", capture.StacksFP, "stacks of allocations: fp (by frame pointers) or none")
+	fl.BoolVar(&f.force, "force", false, "overwrite FILE")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no summary")
+	return cmd
+}
+
+func (f *recordFlags) options(command []string) (capture.Options, error) {
+	o := capture.Options{
+		Output: f.output, Force: f.force, Pids: f.pids, Comms: f.comms, Command: command, Packs: f.packs,
+		Duration: f.duration, Stacks: f.stacks, Version: version + " (" + commit + ")", Args: os.Args, Stderr: os.Stderr,
+	}
+	if f.output == "" {
+		return o, usagef("record: say where the capture goes: -o FILE")
+	}
+	if f.duration < 0 {
+		return o, usagef("record: -d %s: a duration is positive", f.duration)
+	}
+	for _, p := range f.pids {
+		if p <= 0 {
+			return o, usagef("record: -p %d: a pid is positive", p)
+		}
+	}
+	var err error
+	if o.MaxSize, err = size("--max-size", f.maxSize); err != nil {
+		return o, err
+	}
+	ring, err := size("--ring-size", f.ringSize)
+	if err != nil || ring > 1<<31 {
+		return o, usagef("--ring-size %s: at most 2GiB: %w", f.ringSize, err)
+	}
+	o.RingSize = int(ring)
+	return o, nil
+}
+
+func size(flag, s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n == 0 || n > 1<<62 {
+		return 0, usagef("%s %q: not a size; say 512MiB or 1GiB", flag, s)
+	}
+	return int64(n), nil
+}
+
+func record(ctx context.Context, f *recordFlags, command []string) error {
+	o, err := f.options(command)
+	if err != nil {
+		return err
+	}
+	interrupts, stop := watchInterrupts()
+	defer stop()
+	o.Interrupts = interrupts
+	tty := term.IsTerminal(int(os.Stderr.Fd())) && !f.quiet
+	if tty {
+		o.Progress = func(s capture.Summary) { progress(os.Stderr, s) }
+	}
+	sum, err := capture.Record(ctx, o)
+	if tty {
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
+	if sum != nil && !f.quiet {
+		summarize(os.Stderr, sum)
+	}
+	if err != nil {
+		return err
+	}
+	if sum.ExitStatus != 0 {
+		return &exitError{sum.ExitStatus, nil}
+	}
+	return nil
+}
+
+// watchInterrupts delivers SIGINT and SIGTERM. SIGINT of a terminal went to the
+// command, too; SIGTERM comes to tcap alone and is to be handed on.
+func watchInterrupts() (<-chan capture.Interrupt, func()) {
+	sigs := make(chan os.Signal, 4)
+	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	out := make(chan capture.Interrupt, 4)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-sigs:
+				select {
+				case out <- capture.Interrupt{Forward: s != syscall.SIGINT || !inForeground()}:
+				default: // two are enough
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return out, func() { signal.Stop(sigs); close(done) }
+}
+
+func progress(w io.Writer, s capture.Summary) {
+	fmt.Fprintf(w, "\r\x1b[Ktcap: %s  %s events  %s  %s", s.Duration.Round(time.Second), humanize.Comma(int64(s.Events)), bytes(s.Bytes), lost(s.Lost))
+}
+
+// summarize is the line that every recording ends with.
+func summarize(w io.Writer, s *capture.Summary) {
+	per := ""
+	if s.Events > 0 {
+		per = fmt.Sprintf(" (%.2f bytes per event)", float64(s.Bytes)/float64(s.Events))
+	}
+	fmt.Fprintf(w, "tcap: %s: %s events in %s, %s, %s%s; %s\n", s.Path, humanize.Comma(int64(s.Events)),
+		s.Duration.Round(time.Millisecond), lost(s.Lost), bytes(s.Bytes), per, s.Reason)
+	if s.Running != 0 {
+		fmt.Fprintf(w, "tcap: the command goes on as pid %d\n", s.Running)
+	}
+}
+
+func lost(n uint64) string {
+	if n == 0 {
+		return "none lost"
+	}
+	return humanize.Comma(int64(n)) + " LOST (a larger --ring-size helps)"
+}
+
+func bytes(n int64) string { return humanize.IBytes(uint64(n)) }

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes. Scripts depend on them.
+const (
+	exitOK         = 0
+	exitFailed     = 1
+	exitUsage      = 2
+	exitIncomplete = 3
+)
+
+// An exitError ends tcap with a code; err is printed unless it is nil.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func usage(err error) error { return &exitError{exitUsage, err} }
+
+func usagef(format string, args ...any) error { return usage(fmt.Errorf(format, args...)) }
+
+// commands lists the verbs. Adding one is adding a file and a line here.
+func commands() []*cobra.Command {
+	return []*cobra.Command{
+		recordCommand(),
+		infoCommand(),
+		printCommand(),
+		analyzeCommand(),
+		verifyCommand(),
+		probesCommand(),
+		doctorCommand(),
+	}
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tcap",
+		Short: "Record what programs and the kernel did; ask questions later, anywhere.",
+		Long: `tcap records heap calls, TCP connections and process events into one small file,
+and answers questions about it later, on any machine:
+
+  tcap record -o run.tcap -p $(pidof myserver)
+  tcap analyze leaks run.tcap
+  tcap analyze tcp run.tcap`,
+		Version:       version + " (" + commit + ")",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetVersionTemplate("tcap {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%w; see %s --help", err, cmd.CommandPath())
+	})
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(commands()...)
+	return root
+}
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string) int {
+	root := rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) {
+		exit = &exitError{exitFailed, err}
+		if isUsage(err) {
+			exit.code = exitUsage
+		}
+	}
+	if errors.Is(err, syscall.EPIPE) { // the reader has seen enough
+		return exitOK
+	}
+	if exit.err != nil {
+		fmt.Fprintf(os.Stderr, "tcap: %s\n", printable(exit.err.Error()))
+	}
+	return exit.code
+}
+
+// isUsage tells cobra's own complaints, which have no type, from failures.
+func isUsage(err error) bool {
+	s := err.Error()
+	for _, p := range []string{"unknown command", "required flag", "accepts ", "requires at least"} {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// printable makes text from outside safe for a terminal, and keeps its lines.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && (r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0) {
+			return '�'
+		}
+		return r
+	}, s)
+}
+
+// args makes a positional-argument check of cobra's a usage error.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error {
+		if err := check(cmd, a); err != nil {
+			return usagef("%w; see %s --help", err, cmd.CommandPath())
+		}
+		return nil
+	}
+}
