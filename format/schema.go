@@ -82,6 +82,14 @@ type shape struct {
 // shapes follow from Kinds.
 var shapes = makeShapes(Kinds)
 
+// shapeOf is for kinds that may be newer than this package.
+func shapeOf(k Kind) *shape {
+	if int(k) < len(shapes) {
+		return &shapes[k]
+	}
+	return &shape{birth: -1, freed: -1, duration: -1}
+}
+
 func makeShapes(kinds []KindInfo) []shape {
 	s := make([]shape, len(kinds))
 	for i, k := range kinds {
