@@ -39,9 +39,6 @@ var tcpKinds = format.NewKindSet(format.KindTCPEndpoints, format.KindTCPState, f
 // Run makes one pass over the capture. It reads all TCP events whatever the
 // filter says: what happened before a window decides what happened in it.
 func (o *tcpOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
 	t := newTCPTracker()
 	for e, err := range r.Events(format.Filter{Kinds: tcpKinds}) {
 		if isCorrupt(err) {
@@ -91,10 +88,10 @@ func (r *tcpResult) pick(t *tcpTracker, f format.Filter) {
 			r.conns = append(r.conns, c)
 		}
 	})
-	order := tcpOrders[r.opt.sort]
+	order := tcpOrders[r.opt.order()]
 	slices.SortStableFunc(r.conns, func(a, b *tcpConn) int { return order(r.view, a, b) })
 	r.all = len(r.conns)
 	if r.opt.top > 0 && !r.opt.summary {
-		r.conns = r.conns[:min(r.opt.top, r.all)]
+		r.conns = r.conns[:int(min(r.opt.top, uint(r.all)))]
 	}
 }

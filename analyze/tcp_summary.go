@@ -89,7 +89,7 @@ type tcpBucket struct {
 const summaryTop = 10
 
 func (r *tcpResult) summarize() *tcpSummary {
-	top := r.opt.top
+	top := int(min(r.opt.top, 1<<30))
 	if top == 0 {
 		top = summaryTop
 	}
