@@ -142,6 +142,28 @@ func (r *recording) until(what string, cond func() bool) {
 	}
 }
 
+// during drains the ring while an actor does something that takes a while.
+func (r *recording) during(a *actor, format string, args ...any) int {
+	r.t.Helper()
+	a.begin(format, args...)
+	done := make(chan struct{})
+	var n, errno int
+	go func() { n, errno = a.result(); close(done) }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		r.drain()
+		select {
+		case <-done:
+			if errno != 0 {
+				r.t.Fatalf("%s: errno %d", a.name, errno)
+			}
+			return n
+		case <-tick.C:
+		}
+	}
+}
+
 // lost returns how many records found no room.
 func (r *recording) lost() uint64 {
 	r.t.Helper()

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -308,6 +309,7 @@ static void nothing(int sig) { (void)sig; }
 int main(int argc, char **argv)
 {
 	struct sigaction act = {.sa_handler = nothing}; // without SA_RESTART
+	struct rlimit files;
 	char line[256], verb[32], a[64];
 
 	if (argc < 2)
@@ -315,6 +317,10 @@ int main(int argc, char **argv)
 	prctl(PR_SET_NAME, argv[1]);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sigaction(SIGALRM, &act, NULL);
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 	if (argc > 2 && unshare(CLONE_NEWNET)) {
 		perror("actor: unshare");
 		return 2;
