@@ -89,10 +89,14 @@ struct frame {
 	__u64 ret;
 };
 
-/* Whether a value could be the return address of user code. */
-static __always_inline bool is_code(__u64 addr)
+#define MAX_FRAME_BYTES (8 << 20) /* of one function: the usual limit of a whole stack */
+
+/* Whether fp can be a frame pointer where the stack was at sp before. Where
+ * programs keep none, the register holds anything, and to read from there would
+ * be a page fault, which costs more than the probe. */
+static __always_inline bool is_frame(__u64 fp, __u64 sp)
 {
-	return addr >= 0x1000 && addr < 1ull << 56;
+	return fp > sp && fp - sp < MAX_FRAME_BYTES && !(fp & 7);
 }
 
 /*
@@ -100,31 +104,30 @@ static __always_inline bool is_code(__u64 addr)
  * address, which the function has not moved yet, and the rest by frame
  * pointers, each above the one before: where a program keeps none, the walk ends
  * at the first that leads nowhere. (bpf_get_stack misses the caller here, and
- * costs several times as much for the few frames that most stacks have.)
+ * faults where there is no frame pointer.)
  */
 static __always_inline __u64 take_stack(struct pt_regs *ctx, struct thread *t)
 {
 	struct stack *s = &t->stack;
-	__u64 fp = PT_REGS_FP(ctx), caller = 0;
+	__u64 fp = PT_REGS_FP(ctx), sp = PT_REGS_SP(ctx), caller = 0;
 	struct frame f;
 	__u32 n = 1;
 
 	if (!want_stacks)
 		return 0;
 #if defined(__TARGET_ARCH_x86)
-	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)PT_REGS_SP(ctx)))
+	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)sp))
 		return 0;
 #else
 	caller = PT_REGS_RET(ctx);
 #endif
 	s->ip[0] = caller;
 	for (int i = 1; i < MAX_FRAMES; i++) {
-		if (bpf_probe_read_user(&f, sizeof(f), (void *)fp) || !is_code(f.ret))
+		if (!is_frame(fp, sp) || bpf_probe_read_user(&f, sizeof(f), (void *)fp) || f.ret < 0x1000)
 			break;
 		s->ip[i] = f.ret;
 		n = i + 1;
-		if (f.next <= fp)
-			break;
+		sp = fp;
 		fp = f.next;
 	}
 	s->hash = hash_frames(s, n);
