@@ -69,8 +69,8 @@ type Profiler interface {
 	PProf() (*profile.Profile, error)
 }
 
-// A jsonStreamer is a Result too long to be encoded at once: it writes what
-// encoding its JSON() would.
+// A jsonStreamer is a Result too long to be encoded at once: it writes the
+// value that JSON() returns, with other white space.
 type jsonStreamer interface {
 	writeJSON(w io.Writer) error
 }

@@ -27,8 +27,8 @@ func (r *tcpResult) JSON() any {
 	return doc
 }
 
-// writeJSON writes the document row by row: encoded at once, a million
-// connections take gigabytes.
+// writeJSON writes the document row by row, each on a line of its own: encoded
+// at once, a million connections take gigabytes.
 func (r *tcpResult) writeJSON(w io.Writer) error {
 	bw := bufio.NewWriterSize(w, 1<<16)
 	if err := r.streamJSON(bw); err != nil {
@@ -54,7 +54,7 @@ func (r *tcpResult) streamJSON(w *bufio.Writer) error {
 			w.WriteByte(',')
 		}
 		row := r.view.row(c)
-		text, err := json.MarshalIndent(&row, "    ", "  ")
+		text, err := json.Marshal(&row)
 		if err != nil {
 			return err
 		}

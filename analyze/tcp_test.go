@@ -139,6 +139,15 @@ func TestTCPHostileNames(t *testing.T) {
 	}
 }
 
+// TestTCPClock: -T is wall time of the analyzing machine's zone.
+func TestTCPClock(t *testing.T) {
+	got := render(t, runTCP(t, tracetest.Capture(t, tcpPair), format.Filter{}, "-T", "-p", "100"), "text", 80)
+	want := time.Unix(0, tracetest.Start.Wall).Add(100 * time.Millisecond).Format("15:04:05")
+	if _, row, _ := bytes.Cut(got, []byte("\n")); !bytes.HasPrefix(row, []byte(want+" 100 curl")) {
+		t.Errorf("want %s first:\n%s", want, got)
+	}
+}
+
 func TestTCPBytesShort(t *testing.T) {
 	for n, want := range map[uint64]string{
 		0: "0", 99999: "99999", 100000: "97.7K", 1 << 20: "1.0M", 1023 << 10: "1.0M", 5 << 30: "5.0G", 1<<64 - 1: "16.0E",
@@ -329,14 +338,16 @@ func BenchmarkTCP(b *testing.B) {
 	defer r.Close()
 	run := func(b *testing.B) *tcpResult { return runTCP(b, r, format.Filter{}) }
 	b.Run("analyze", func(b *testing.B) {
+		var res *tcpResult
 		for b.Loop() {
-			if res := run(b); len(res.conns) != n {
+			if res = run(b); len(res.conns) != n {
 				b.Fatalf("%d connections", len(res.conns))
 			}
 		}
 		b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "conns/s")
 		b.ReportMetric(float64(len(file))/n, "file-B/conn")
 		b.ReportMetric(float64(heapNow())/(1<<20), "heap-MiB")
+		runtime.KeepAlive(res)
 	})
 	res := run(b)
 	for _, name := range []string{"text", "csv", "json"} {
