@@ -210,7 +210,7 @@ func (r *recorder) fork(rec []byte) error {
 	if err := r.w.Append(e); err != nil || r.heap == nil || r.heap.at.FollowsFork() || f.Hdr.Aux&forkIsThread != 0 {
 		return err
 	}
-	return r.started(child)
+	return r.started(child.pid)
 }
 
 // exec is told in the old life of the task, with the space of the new one.
@@ -231,7 +231,7 @@ func (r *recorder) exec(rec []byte) error {
 	if err := r.tellMappings(p, int64(x.Hdr.Time)); err != nil {
 		return err
 	}
-	return r.started(p)
+	return r.started(p.pid)
 }
 
 func (r *recorder) exit(rec []byte) error {

@@ -43,22 +43,22 @@ func (r *recorder) attachHeap() error {
 
 // started probes the allocators of a process: those that it has mapped, and
 // those that it is going to map, which costs nothing until it does.
-func (h *heapProbes) started(p *process) error {
-	found, err := probe.FindAllocators(int(p.pid))
+func (h *heapProbes) started(pid uint32) error {
+	found, err := probe.FindAllocators(int(pid))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it ended; the ring will say so
 	}
 	if err := h.probe(found, err); err != nil {
 		return err
 	}
-	later, err := probe.Prearm(int(p.pid))
+	later, err := probe.Prearm(int(pid))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err := h.probe(later, err); err != nil {
 		return err
 	}
-	if err := h.at.AddTarget(int(p.pid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := h.at.AddTarget(int(pid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return h.failed(err)
 	}
 	return nil
@@ -158,9 +158,9 @@ func (h *heapProbes) warn(text string) error {
 
 // started is called when a target begins: at the recording's start, at a fork
 // whose probes are not inherited, and after an exec.
-func (r *recorder) started(p *process) error {
+func (r *recorder) started(pid uint32) error {
 	if r.heap == nil {
 		return nil
 	}
-	return r.heap.started(p)
+	return r.heap.started(pid)
 }

@@ -31,9 +31,7 @@ type modules struct {
 	opened func(pid uint32, m *module)
 }
 
-func newModules(w *format.Writer) *modules {
-	return &modules{w: w, byKey: map[moduleKey]*module{}}
-}
+func newModules() *modules { return &modules{byKey: map[moduleKey]*module{}} }
 
 // open returns the module of a line of a process's maps.
 func (ms *modules) open(pid uint32, m symbol.Mapping) *module {
@@ -62,8 +60,30 @@ func (ms *modules) openNew(pid uint32, key moduleKey, start, length uint64, name
 	if path, err := os.Readlink(link); err == nil {
 		mod.path = strings.TrimSuffix(path, " (deleted)")
 		mod.file, _ = os.Open(link)
+	} else if path, f := searchLibrary(name, key.inode); f != nil {
+		mod.path, mod.file = path, f
 	}
 	return ms.add(pid, key, mod)
+}
+
+// libraryDirs is where libraries mostly are, to find by name and inode one of a
+// process that is gone already.
+var libraryDirs = []string{
+	"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu",
+	"/usr/lib64", "/lib64", "/usr/lib", "/lib", "/usr/local/lib",
+}
+
+func searchLibrary(name string, inode uint64) (string, *os.File) {
+	if name == "" || name != filepath.Base(name) {
+		return "", nil
+	}
+	for _, dir := range libraryDirs {
+		path := filepath.Join(dir, name)
+		if f := openSame(path, inode); f != nil {
+			return path, f
+		}
+	}
+	return "", nil
 }
 
 func (ms *modules) add(pid uint32, key moduleKey, mod *module) *module {

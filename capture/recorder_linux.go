@@ -49,6 +49,7 @@ type recorder struct {
 	ended      int64           // monotonic ns; 0 while recording
 	ev         format.Event    // the event being built; one, since Append copies
 	bad        uint64          // records that could not be decoded
+	early      []remark        // made before there was a writer
 	reason     string
 	exitStatus int
 }
@@ -85,12 +86,20 @@ func (r *recorder) begin() error {
 	if err := r.load(); err != nil {
 		return err
 	}
-	r.modules = newModules(r.w)
-	r.procs = newProcesses(r.w, r.modules)
-	r.names = newSymbolizer()
-	r.stacks = newStackTable(r.w, r.names)
 	r.loss = newLedger(r.objs.Lost, monotonic())
-	if err := r.attach(); err != nil {
+	r.modules = newModules()
+	start := anchor()
+	pids, err := r.attach()
+	if err != nil {
+		return err
+	}
+	if r.cmd != nil {
+		start = anchor() // it was held until now
+	}
+	if err := r.newWriter(start); err != nil {
+		return err
+	}
+	if err := r.adopt(pids); err != nil {
 		return err
 	}
 	r.begun = monotonic()
@@ -112,6 +121,9 @@ func (r *recorder) abandon() {
 	}
 	if r.modules != nil {
 		r.modules.close()
+	}
+	if r.ring != nil {
+		r.ring.Close()
 	}
 	r.objs.Close()
 	if r.w != nil {
@@ -272,14 +284,25 @@ func (r *recorder) remarks() error {
 	return nil
 }
 
-// note puts a remark into the capture and, when it is a warning, before the user.
+// A remark is a note that is to go into the capture.
+type remark struct {
+	warning bool
+	text    string
+}
+
+// note puts a remark into the capture, once there is one, and, when it is a
+// warning, before the user.
 func (r *recorder) note(warning bool, text string) error {
-	e := format.Event{Kind: format.KindNote, Time: monotonic()}
-	e.V[format.NoteLevel] = flag(warning)
-	e.V[format.NoteText] = uint64(r.w.String(text))
 	if warning && r.opts.Stderr != nil {
 		fmt.Fprintf(r.opts.Stderr, "tcap: warning: %s\n", text)
 	}
+	if r.w == nil {
+		r.early = append(r.early, remark{warning, text})
+		return nil
+	}
+	e := format.Event{Kind: format.KindNote, Time: monotonic()}
+	e.V[format.NoteLevel] = flag(warning)
+	e.V[format.NoteText] = uint64(r.w.String(text))
 	return r.w.Append(&e)
 }
 

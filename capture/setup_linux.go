@@ -110,7 +110,8 @@ func giveToInvoker(f *os.File) {
 	f.Chown(uid, gid) // a file system without owners is no reason to stop
 }
 
-func (r *recorder) newWriter() error {
+// newWriter begins the capture, with what was to be said so far.
+func (r *recorder) newWriter(start format.ClockAnchor) error {
 	var uts unix.Utsname
 	unix.Uname(&uts)
 	host, _ := os.Hostname()
@@ -129,13 +130,26 @@ func (r *recorder) newWriter() error {
 		Tool: "tcap", ToolVersion: r.opts.Version,
 		Host: host, Kernel: unix.ByteSliceToString(uts.Release[:]), Arch: runtime.GOARCH, OS: runtime.GOOS,
 		CPUs: runtime.NumCPU(), PageSize: os.Getpagesize(),
-		Command: r.opts.Args, Targets: targets, Start: anchor(), BootID: strings.TrimSpace(string(boot)),
+		Command: r.opts.Args, Targets: targets, Start: start, BootID: strings.TrimSpace(string(boot)),
 		Packs: r.opts.packs(), Stacks: r.opts.Stacks, Flush: int64(flushEvery),
 	}, format.WriterOptions{})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", r.opts.Output, err)
 	}
 	r.w = w
+	r.modules.w = w
+	r.procs = newProcesses(w, r.modules)
+	r.names = newSymbolizer()
+	r.stacks = newStackTable(w, r.names)
+	for _, n := range r.early {
+		e := format.Event{Kind: format.KindNote, Time: start.Mono}
+		e.V[format.NoteLevel] = flag(n.warning)
+		e.V[format.NoteText] = uint64(w.String(n.text))
+		if err := w.Append(&e); err != nil {
+			return err
+		}
+	}
+	r.early = nil
 	return nil
 }
 
@@ -207,36 +221,61 @@ func (r *recorder) targetPids() ([]uint32, error) {
 }
 
 // attach makes the kernel tell of the targets, from the general to the
-// particular: first their lives, so that no child is missed, then what they
-// have mapped, then the packs.
-func (r *recorder) attach() error {
+// particular: first their lives, so that no child is missed, then the packs.
+// It returns the targets that there are.
+func (r *recorder) attach() ([]uint32, error) {
 	pids, err := r.targetPids()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r.hasTargets() {
 		if err := r.attachProcesses(); err != nil {
-			return err
+			return nil, err
 		}
 		for _, c := range r.opts.Comms {
 			var name [16]byte
 			copy(name[:], c)
 			if err := r.objs.Comms.Put(name, uint8(1)); err != nil {
-				return fmt.Errorf("follow comm %q: %w", c, err)
+				return nil, fmt.Errorf("follow comm %q: %w", c, err)
 			}
 		}
 	}
 	for _, pid := range pids {
 		if err := r.objs.Targets.Put(pid, uint8(1)); err != nil {
-			return fmt.Errorf("follow pid %d: %w", pid, err)
+			return nil, fmt.Errorf("follow pid %d: %w", pid, err)
 		}
 		r.alive[pid] = true
 	}
 	if err := r.attachPacks(); err != nil {
-		return err
+		return nil, err
 	}
 	for _, pid := range pids {
-		if err := r.adopt(pid); err != nil {
+		if err := r.started(pid); err != nil {
+			return nil, err
+		}
+	}
+	return pids, nil
+}
+
+// adopt learns what the running targets are like.
+func (r *recorder) adopt(pids []uint32) error {
+	for _, pid := range pids {
+		tasks, err := os.ReadDir(procPath(pid, "task"))
+		if err != nil {
+			if r.cmd == nil && len(r.opts.Pids) == 1 {
+				return fmt.Errorf("pid %d: it ended while recording began", pid)
+			}
+			delete(r.alive, pid)
+			continue
+		}
+		for _, t := range tasks {
+			if tid, err := strconv.Atoi(t.Name()); err == nil {
+				r.procs.thread(pid, uint32(tid))
+			}
+		}
+		p := r.procs.process(pid)
+		r.procs.readMaps(p)
+		if err := r.tellMappings(p, monotonic()); err != nil {
 			return err
 		}
 	}
@@ -244,29 +283,6 @@ func (r *recorder) attach() error {
 		return r.tcp.snapshot(format.SnapshotStart)
 	}
 	return nil
-}
-
-// adopt learns what a running target is like.
-func (r *recorder) adopt(pid uint32) error {
-	p := r.procs.process(pid)
-	tasks, err := os.ReadDir(procPath(pid, "task"))
-	if err != nil {
-		if r.cmd == nil && len(r.opts.Pids) == 1 {
-			return fmt.Errorf("pid %d: it ended while recording began", pid)
-		}
-		delete(r.alive, pid)
-		return nil
-	}
-	for _, t := range tasks {
-		if tid, err := strconv.Atoi(t.Name()); err == nil {
-			r.procs.thread(pid, uint32(tid))
-		}
-	}
-	r.procs.readMaps(p)
-	if err := r.tellMappings(p, monotonic()); err != nil {
-		return err
-	}
-	return r.started(p)
 }
 
 // tracing opens tracefs, once.
