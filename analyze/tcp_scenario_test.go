@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -172,4 +175,41 @@ func flatten(t *testing.T, raw json.RawMessage) (values, names []string) {
 			values = append(values, v)
 		}
 	}
+}
+
+// TestTCPDocs: the documents name every verdict, owner, column and key.
+func TestTCPDocs(t *testing.T) {
+	for file, words := range map[string][]string{
+		"verdicts.md": tcpVerdicts[:],
+		"json.md":     append(slices.Clone(tcpOwners[1:]), tcpDirections...),
+	} {
+		text := document(t, file)
+		for _, w := range words {
+			if !strings.Contains(text, "`"+w+"`") {
+				t.Errorf("docs/%s does not name %s", file, w)
+			}
+		}
+	}
+	keys := document(t, "json.md")
+	row := reflect.TypeFor[tcpRow]()
+	for i := range row.NumField() {
+		if key := row.Field(i).Tag.Get("json"); key != "" && key != "close" && !strings.Contains(keys, "`"+key+"`") {
+			t.Errorf("docs/json.md does not name %s", key)
+		}
+	}
+	columns := document(t, "analyze.md")
+	for _, c := range tcpColumns {
+		if !strings.Contains(columns, c.name) {
+			t.Errorf("docs/analyze.md does not name column %s", c.name)
+		}
+	}
+}
+
+func document(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
