@@ -72,6 +72,9 @@ type page struct {
 
 const labelWidth = 10
 
+// leastWidth is that of the tables. A narrower terminal breaks the lines itself.
+const leastWidth = 80
+
 // row writes "label  value" and wraps the value below itself.
 func (p page) row(label, value string) {
 	for _, line := range wrap(value, p.width-labelWidth) {
@@ -81,7 +84,7 @@ func (p page) row(label, value string) {
 }
 
 func printInfo(w io.Writer, s *summary, width int, all bool) {
-	p := page{w, width}
+	p := page{w, max(width, leastWidth)}
 	p.row("capture", escape(s.File.Path))
 	p.origin(s)
 	p.end(s)

@@ -16,11 +16,11 @@ func open(path string) (*format.Reader, error) {
 	r, err := format.Open(path)
 	switch {
 	case errors.Is(err, format.ErrNotCapture):
-		return nil, fmt.Errorf("%s: not a tcap capture: %w", path, err)
-	case err != nil:
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, format.ErrNotCapture)
+	case errors.Is(err, format.ErrVersion):
+		return nil, fmt.Errorf("%w; use a newer tcap", err)
 	}
-	return r, nil
+	return r, err
 }
 
 // output is where a report goes: stdout, or the file of -o.

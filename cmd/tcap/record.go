@@ -159,7 +159,7 @@ func watchInterrupts() (<-chan capture.Interrupt, func()) {
 }
 
 func progress(w io.Writer, s capture.Summary) {
-	fmt.Fprintf(w, "\r\x1b[Ktcap: %s  %s events  %s  %s", s.Duration.Round(time.Second), humanize.Comma(int64(s.Events)), bytes(s.Bytes), lost(s.Lost))
+	fmt.Fprintf(w, "\r\x1b[Ktcap: %s  %s events  %s  %s", s.Duration.Round(time.Second), humanize.Comma(int64(s.Events)), byteSize(s.Bytes), lost(s.Lost))
 }
 
 // summarize is the line that every recording ends with.
@@ -169,7 +169,7 @@ func summarize(w io.Writer, s *capture.Summary) {
 		per = fmt.Sprintf(" (%.2f bytes per event)", float64(s.Bytes)/float64(s.Events))
 	}
 	fmt.Fprintf(w, "tcap: %s: %s events in %s, %s, %s%s; %s\n", s.Path, humanize.Comma(int64(s.Events)),
-		s.Duration.Round(time.Millisecond), lost(s.Lost), bytes(s.Bytes), per, s.Reason)
+		s.Duration.Round(time.Millisecond), lost(s.Lost), byteSize(s.Bytes), per, s.Reason)
 	if s.Running != 0 {
 		fmt.Fprintf(w, "tcap: the command goes on as pid %d\n", s.Running)
 	}
@@ -182,4 +182,4 @@ func lost(n uint64) string {
 	return humanize.Comma(int64(n)) + " LOST (a larger --ring-size helps)"
 }
 
-func bytes(n int64) string { return humanize.IBytes(uint64(n)) }
+func byteSize(n int64) string { return humanize.IBytes(uint64(n)) }

@@ -64,6 +64,10 @@ and answers questions about it later, on any machine:
 		Version:       version + " (" + commit + ")",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, _ []string) error { // no verb
+			cmd.SetOut(os.Stderr)
+			return errors.Join(cmd.Help(), &exitError{exitUsage, nil})
+		},
 	}
 	root.SetVersionTemplate("tcap {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -93,7 +97,9 @@ func run(ctx context.Context, args []string) int {
 		return exitOK
 	}
 	if exit.err != nil {
-		fmt.Fprintf(os.Stderr, "tcap: %s\n", printable(exit.err.Error()))
+		for _, line := range strings.Split(printable(exit.err.Error()), "\n") {
+			fmt.Fprintf(os.Stderr, "tcap: %s\n", line)
+		}
 	}
 	return exit.code
 }

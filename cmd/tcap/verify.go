@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/tcap-dev/tcap/format"
@@ -43,12 +45,16 @@ func verify(r *format.Reader, path string) error {
 		}
 	}
 	damage := r.Damage()
+	out := bufio.NewWriter(os.Stdout)
 	for i := range damage {
-		fmt.Fprintf(os.Stdout, "%s\n", describeDamage(r, &damage[i]))
+		fmt.Fprintln(out, describeDamage(r, &damage[i]))
 	}
 	if n := len(damage); n > 0 {
-		return fmt.Errorf("verify %s: %d errors", path, n)
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		return fmt.Errorf("verify %s: %s", path, english.Plural(n, "error", ""))
 	}
-	fmt.Fprintf(os.Stdout, "ok: %s blocks, %s events, %s\n", comma(len(r.Blocks())), humanize.Comma(int64(events)), humanize.IBytes(uint64(r.Size())))
-	return nil
+	fmt.Fprintf(out, "ok: %s blocks, %s events, %s\n", comma(len(r.Blocks())), humanize.Comma(int64(events)), humanize.IBytes(uint64(r.Size())))
+	return out.Flush()
 }
