@@ -108,6 +108,9 @@ func (b *BlockInfo) End() int64 { return b.Offset + headerSize + int64(b.StoredL
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// checksum is the CRC32C of b.
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
 // appendHeader appends the block's 64-byte header.
 func (b *BlockInfo) appendHeader(buf []byte) []byte {
 	le := binary.LittleEndian
@@ -123,7 +126,7 @@ func (b *BlockInfo) appendHeader(buf []byte) []byte {
 	buf = le.AppendUint64(buf, uint64(b.FirstTime))
 	buf = le.AppendUint64(buf, uint64(b.LastTime))
 	buf = le.AppendUint32(buf, b.kindBits)
-	return le.AppendUint32(buf, crc32.Checksum(buf[start:], castagnoli))
+	return le.AppendUint32(buf, checksum(buf[start:]))
 }
 
 // parseHeader reads the 64-byte header at offset off of the file. It tells a
@@ -137,7 +140,7 @@ func parseHeader(h []byte, off int64) (BlockInfo, error) {
 	if string(h[:8]) != syncMark {
 		return BlockInfo{}, fmt.Errorf("%w: no sync mark", ErrMalformed)
 	}
-	if crc32.Checksum(h[:60], castagnoli) != le.Uint32(h[60:]) {
+	if checksum(h[:60]) != le.Uint32(h[60:]) {
 		return BlockInfo{}, fmt.Errorf("header: %w", ErrChecksum)
 	}
 	b := BlockInfo{

@@ -3,7 +3,6 @@ package format
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"slices"
 
@@ -20,7 +19,7 @@ func readStored(r io.ReaderAt, b *BlockInfo, buf []byte) ([]byte, error) {
 		}
 		return buf, err
 	}
-	if crc32.Checksum(buf, castagnoli) != b.crc {
+	if checksum(buf) != b.crc {
 		return buf, ErrChecksum
 	}
 	return buf, nil

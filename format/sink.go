@@ -3,7 +3,6 @@ package format
 import (
 	"encoding/json"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"maps"
 	"strconv"
@@ -115,7 +114,7 @@ func (s *sink) block(info BlockInfo, payload []byte, cuts ...int) {
 		s.out = append(s.out, payload...)
 	}
 	info.StoredLen = len(s.out) - headerSize
-	info.crc = crc32.Checksum(s.out[headerSize:], castagnoli)
+	info.crc = checksum(s.out[headerSize:])
 	info.appendHeader(s.out[:0])
 	n, err := s.w.Write(s.out)
 	if err == nil && n < len(s.out) {

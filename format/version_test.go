@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"strings"
 	"testing"
 )
@@ -77,7 +76,7 @@ func setVersion(t *testing.T, file []byte, major, minor byte) []byte {
 	for at := bytes.Index(file, []byte(syncMark)); at >= 0; n++ {
 		h := file[at : at+headerSize]
 		h[10], h[11] = major, minor
-		binary.LittleEndian.PutUint32(h[60:], crc32.Checksum(h[:60], castagnoli))
+		binary.LittleEndian.PutUint32(h[60:], checksum(h[:60]))
 		next := bytes.Index(file[at+8:], []byte(syncMark))
 		if next < 0 {
 			break
