@@ -105,8 +105,9 @@ func TestPairs(t *testing.T) {
 0.3 2/2 b heap.free addr=0x10
 0.4 1/1 a heap.free addr=0x10`, 10, []string{"consumed", "consumed", "freed 1", "freed 0"}},
 		{"an unknown address space is nobody's", `
-0.1 1/1@0 a heap.alloc addr=0x10 size=1
-0.2 2/2@0 b heap.free addr=0x10`, 10, []string{"", ""}},
+0.1 3/3@3 c heap.alloc addr=0x10 size=1
+0.2 1/1@0 a heap.alloc addr=0x10 size=1
+0.3 2/2@0 b heap.free addr=0x10`, 10, []string{"", "", ""}},
 		{"exec drops the blocks", `
 0.1 1/1 a heap.alloc addr=0x10 size=1
 0.2 1/1 a proc.exec path=/x space=2

@@ -112,8 +112,11 @@ type spaceTables struct {
 // of different processes meet there, and a reference between them would be
 // a lie.
 func (s *spaceTables) of(space uint32) *liveBlocks {
-	if space == s.lastID {
+	if space == s.lastID { // at first 0, and nil
 		return s.last
+	}
+	if space == 0 {
+		return nil
 	}
 	t := s.byID[space]
 	if t == nil {
