@@ -46,7 +46,7 @@ func (h *Heap) textTotals(t *export.Text) {
 	}
 	perS := ""
 	if h.Window > 0 {
-		perS = fmt.Sprintf("%s/s, %s allocations/s", export.Bytes(perSecond(h.Rate.Bytes)), export.Count(perSecond(h.Rate.Allocations)))
+		perS = fmt.Sprintf("%s/s, %s per second", export.Bytes(perSecond(h.Rate.Bytes)), rate(h.Rate.Allocations))
 	}
 	t.Table(export.Table{
 		Head:  []string{"", "BYTES", "BLOCKS", ""},
@@ -144,4 +144,12 @@ func (h *Heap) textGrowth(t *export.Text) {
 	t.Line("|%s| live, full height %s", line.String(), export.Bytes(most))
 	t.Line("The live heap %s %s/s (least squares, r² %.2f).", sign, export.Bytes(perSecond(g.Slope)), g.R2)
 	t.Line("")
+}
+
+// rate writes allocations per second, slow ones with a decimal.
+func rate(v float64) string {
+	if v < 10 {
+		return fmt.Sprintf("%.1f allocations", v)
+	}
+	return export.Count(perSecond(v)) + " allocations"
 }

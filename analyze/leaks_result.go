@@ -113,7 +113,7 @@ func (l *Leaks) fill(p *pass, c *leakCollector, u unknownFrees) {
 	l.Allocations, l.Frees = amount(p.allocs), p.frees
 	l.UnknownFrees, l.DoubleFrees = u.before, u.twice
 	l.InferredFrees, l.Inherited = p.m.inferred, p.m.inherited
-	l.Bounds = l.bounds(p.r, c)
+	l.Bounds = l.bounds(p, c)
 	l.Complete = &l.completeness
 	l.Suppressed = Suppressed{Amount: amount(c.suppressed), Rules: []SuppressedRule{}}
 	for i, m := range c.matched {
@@ -136,24 +136,32 @@ func (l *Leaks) fill(p *pass, c *leakCollector, u unknownFrees) {
 	l.profile = samples(p, c)
 }
 
-func (l *Leaks) bounds(r *format.Reader, c *leakCollector) LeakBounds {
+// bounds counts what was lost within the window: deaths up to its end, births
+// in it.
+func (l *Leaks) bounds(p *pass, c *leakCollector) LeakBounds {
 	var b LeakBounds
 	var frees uint64
-	for kind, n := range l.completeness.LostEvents {
-		if losesFrees(kind) {
+	lost := func(n uint64, from, to int64, death, birth bool) {
+		if death && from <= p.end {
 			frees = addSat(frees, n)
 		}
-		if losesBirths(kind) {
+		if birth && from <= p.end && to >= p.want.from {
 			b.MissingBlocks = addSat(b.MissingBlocks, n)
 		}
 	}
-	for _, d := range r.Damage() {
-		if d.Events < 0 {
-			b.Unbounded = true
-			continue
+	for _, w := range l.completeness.LossWindows {
+		start := l.Capture.StartMonoNs
+		lost(w.Count, start+w.FromNs, start+w.ToNs, losesFrees(w.Kind), losesBirths(w.Kind))
+	}
+	for _, d := range p.r.Damage() {
+		to := d.To
+		if to == 0 {
+			to = maxTime
 		}
-		frees = addSat(frees, uint64(d.Events))
-		b.MissingBlocks = addSat(b.MissingBlocks, uint64(d.Events))
+		if d.Events < 0 && d.From <= p.end {
+			b.Unbounded = true
+		}
+		lost(uint64(max(d.Events, 0)), d.From, to, true, true)
 	}
 	if b.Unbounded {
 		frees = c.uncertain.blocks

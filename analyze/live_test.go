@@ -141,6 +141,12 @@ func (s *stream) write(w *format.Writer) {
 	for i := range s.events {
 		e := s.events[i]
 		e.Task = w.Task(s.tasks[i])
+		switch e.Kind {
+		case format.KindAlloc:
+			e.V[format.AllocStack] = testStack(w, &e)
+		case format.KindRealloc:
+			e.V[format.ReallocStack] = testStack(w, &e)
+		}
 		if err := w.Append(&e); err != nil {
 			panic(err)
 		}

@@ -218,11 +218,11 @@ func (l *Regions) text(t *export.Text) {
 	t.Line("")
 	for i := range l.Rows {
 		r := &l.Rows[i]
-		when := export.Duration(r.First)
+		when := "at " + export.Duration(r.First)
 		if r.Blocks > 1 {
-			when = fmt.Sprintf("from %s to %s", when, export.Duration(r.Last))
+			when = fmt.Sprintf("from %s to %s", export.Duration(r.First), export.Duration(r.Last))
 		}
-		t.Line("%s in %s, mapped at %s", bytesOf(r.Bytes), counted(r.Blocks, "range"), when)
+		t.Line("%s in %s, mapped %s", bytesOf(r.Bytes), counted(r.Blocks, "range"), when)
 		t.Stack(r.Stack, "    ")
 		t.Line("")
 	}

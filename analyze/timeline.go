@@ -13,6 +13,7 @@ import (
 // which the recorder happened to see them.
 type timeline struct {
 	pending []delta
+	enough  int // pending ones that are worth sorting
 	total   levels
 	stacks  []stackLevel // by rows of index
 	index   tally        // stack -> row; its counts are not used
@@ -71,12 +72,12 @@ type stackLevel struct {
 // add takes a birth or a death.
 func (t *timeline) add(d delta) { t.pending = append(t.pending, d) }
 
-// pendingLow is how many deltas are gathered before they are sorted.
-const pendingLow = 1 << 16
+// minPending is how many deltas are gathered at least before they are sorted.
+const minPending = 1 << 16
 
 // settle applies what happened before a time.
 func (t *timeline) settle(before int64) {
-	if len(t.pending) < pendingLow && before != maxTime {
+	if len(t.pending) < t.enough && before != maxTime {
 		return
 	}
 	slices.SortFunc(t.pending, func(a, b delta) int { return cmp.Compare(a.time, b.time) })
@@ -96,6 +97,7 @@ func (t *timeline) settle(before int64) {
 		}
 	}
 	t.pending = t.pending[:copy(t.pending, t.pending[n:])]
+	t.enough = max(minPending, 2*len(t.pending))
 }
 
 func (t *timeline) apply(d *delta) {
