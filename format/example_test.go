@@ -50,18 +50,21 @@ func ExampleOpen() {
 	}
 	defer r.Close()
 
-	blocks := 0
+	var blocks, smallest uint64
 	// Every event has its kind's fields in V, at the indexes that the constants name.
 	for e, err := range r.Events(format.Filter{Kinds: format.NewKindSet(format.KindAlloc)}) {
 		if err != nil {
 			log.Print(err) // a damaged block; the iteration goes on
 			continue
 		}
+		if size := e.V[format.AllocSize]; blocks == 0 || size < smallest {
+			smallest = size
+		}
 		blocks++
 	}
 	_, clean := r.Trailer()
-	fmt.Printf("host %s, clean end: %v, %d heap blocks allocated\n", r.Header().Host, clean, blocks)
-	// Output: host golden, clean end: true, 43 heap blocks allocated
+	fmt.Printf("host %s, clean end: %v, %d heap blocks allocated, of %d bytes or more\n", r.Header().Host, clean, blocks, smallest)
+	// Output: host golden, clean end: true, 43 heap blocks allocated, of 1 bytes or more
 }
 
 func ExampleFormat() {
