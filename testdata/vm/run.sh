@@ -17,8 +17,9 @@ while read -r dir binary; do
 	cd "$dir" || { code=1; continue; }
 	echo "=== PACKAGE $dir"
 	# A test that hangs shall be named, with its stacks, before the host ends
-	# the machine: each binary may use what is left but for ten seconds.
-	left=$((TCAP_VM_LIMIT - $(cut -d. -f1 /proc/uptime) - 10))
+	# the machine, and leave time to the other packages: each may use half of
+	# what is left.
+	left=$(((TCAP_VM_LIMIT - $(cut -d. -f1 /proc/uptime) - 10) / 2))
 	[ $left -gt 0 ] || left=1
 	"$binary" -test.v -test.timeout="${left}s" ${TCAP_VM_RUN:+-test.run "$TCAP_VM_RUN"} </dev/null 2>&1
 	status=$?
