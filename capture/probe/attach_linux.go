@@ -152,27 +152,23 @@ func (a *Attacher) AttachAll(specs []Spec) ([]*Attachment, error) {
 // openAll opens new events and sets them in the targets.
 func (a *Attacher) openAll(events []*event) error {
 	var errs []error
-	var opened []*event
-	for _, ev := range events {
-		wanted := ev.places
-		if a.fs != nil {
-			if err := ev.open(); err != nil {
-				errs = append(errs, err)
+	opened := events
+	if a.fs != nil {
+		opened = nil
+		for _, ev := range events {
+			wanted := ev.places
+			some, err := ev.open()
+			opened, errs = append(opened, some...), append(errs, err)
+			var got []*Attachment
+			for _, e := range some {
+				got = append(got, e.places...)
 			}
-		}
-		if a.fs != nil && ev.link < 0 {
-			ev.places = nil
-		}
-		a.forgetMissing(wanted, ev.places)
-		if len(ev.places) > 0 {
-			opened = append(opened, ev)
+			a.forgetMissing(wanted, got)
 		}
 	}
 	a.events = append(a.events, opened...)
 	for _, t := range a.targets {
-		if err := t.coverAll(opened); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, t.coverAll(opened))
 	}
 	return errors.Join(errs...)
 }

@@ -37,19 +37,31 @@ type event struct {
 }
 
 // open defines the event at its places and attaches the program. Places that
-// the kernel refuses leave the event and are named by the error. If no place
-// is left, or the program cannot be attached, the event is gone.
-func (ev *event) open() error {
+// the kernel refuses are named by the error. It notices some of them only when
+// the whole event is opened, without telling which; then each place gets an
+// event of its own. The result is the events that are open.
+func (ev *event) open() ([]*event, error) {
 	err := ev.define()
 	if len(ev.places) == 0 {
-		return err
+		return nil, err
 	}
-	if oerr := ev.openAnchor(); oerr != nil {
-		ev.close()
-		_ = ev.remove() // inert, and the next recorder tries again
-		return errors.Join(err, fmt.Errorf("attach %s: %w", ev, oerr))
+	oerr := ev.openAnchor()
+	if oerr == nil {
+		return []*event{ev}, err
 	}
-	return err
+	ev.close()
+	_ = ev.remove() // it is inert, and the next recorder tries again
+	if len(ev.places) == 1 {
+		return nil, errors.Join(err, fmt.Errorf("attach %v: %w", ev, oerr))
+	}
+	errs := []error{err}
+	var opened []*event
+	for _, att := range ev.places {
+		alone := &event{a: ev.a, prog: ev.prog, cookie: ev.cookie, anchor: -1, link: -1, places: []*Attachment{att}}
+		some, err := alone.open()
+		opened, errs = append(opened, some...), append(errs, err)
+	}
+	return opened, errors.Join(errs...)
 }
 
 func (ev *event) define() error {
