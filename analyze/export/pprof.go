@@ -45,6 +45,7 @@ func PProf(p Profile, samples []Sample) (*profile.Profile, error) {
 		functions: map[[2]string]*profile.Function{},
 		locations: map[string]*profile.Location{},
 	}
+	b.program(samples)
 	for _, s := range samples {
 		b.sample(s)
 	}
@@ -59,6 +60,19 @@ type pprofBuilder struct {
 	mappings  map[string]*profile.Mapping
 	functions map[[2]string]*profile.Function
 	locations map[string]*profile.Location
+}
+
+// program makes the program's own mapping the first: pprof takes that one for
+// what was profiled.
+func (b *pprofBuilder) program(samples []Sample) {
+	for _, s := range samples {
+		for i := range s.Stack {
+			if f := &s.Stack[i]; f.Module != "" && (f.Function == "main" || f.Function == "_start") {
+				b.mapping(f)
+				return
+			}
+		}
+	}
 }
 
 func (b *pprofBuilder) sample(s Sample) {
