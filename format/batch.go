@@ -24,7 +24,8 @@ type Batch struct {
 	birthKind  [256]int8 // by kind: field of TypeBlock + 1
 	freedKind  [256]int8 // by kind: field of TypeFreed + 1
 	escapes    [256][]uint64
-	arena      []uint64
+	arena      []uint64 // of all values
+	need       int      // of the arena, by this block
 	bufs       buffers
 }
 

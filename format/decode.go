@@ -45,7 +45,10 @@ func (b *Batch) reset(n int) {
 	b.rowCount, b.birthKind, b.freedKind = [256]uint32{}, [256]int8{}, [256]int8{}
 	b.Kind, b.Row, b.Time, b.Task = b.Kind[:0], b.Row[:0], b.Time[:0], b.Task[:0]
 	b.births, b.displaced, b.hasPlace, b.place = b.births[:0], nil, false, transNone
-	b.arena = b.arena[:0]
+	if cap(b.arena) < b.need { // what the block before took
+		b.arena = make([]uint64, 0, b.need)
+	}
+	b.arena, b.need = b.arena[:0], 0
 	b.freed = slices.Grow(b.freed[:0], n)[:n]
 	b.fate = slices.Grow(b.fate[:0], n)[:n]
 	clear(b.freed)
@@ -54,6 +57,7 @@ func (b *Batch) reset(n int) {
 
 // alloc returns n values that live as long as the decoded block.
 func (b *Batch) alloc(n int) []uint64 {
+	b.need += n
 	if cap(b.arena)-len(b.arena) < n {
 		b.arena = make([]uint64, 0, max(n, 4*b.Info.Events))
 	}
