@@ -13,34 +13,31 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/tcap-dev/tcap/capture/kerneltest"
 	"github.com/tcap-dev/tcap/format"
 )
 
-// program is tcap, built once for all tests, which run it as a user does.
+// program is tcap, which tests run as a user does: it is the test binary, in
+// the environment of envMain.
 var program string
 
+// envMain makes the test binary tcap.
+const envMain = "TCAP_TEST_MAIN"
+
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "tcap-cli")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		// Tests run it as another user, too.
-		if err := os.Chmod(dir, 0o755); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		program = filepath.Join(dir, "tcap")
-		build := exec.Command("go", "build", "-o", program, ".")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build tcap: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
+	if os.Getenv(envMain) != "" {
+		main()
+	}
+	exe, err := os.Executable()
+	if err == nil {
+		err = os.Setenv(envMain, "1") // for all that is started here
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	program = exe
+	os.Exit(m.Run())
 }
 
 // An outcome is what a run of tcap left.
@@ -225,15 +222,11 @@ func TestNoCapture(t *testing.T) {
 		t.Fatal(err)
 	}
 	future := edit(t, writeCapture(t, 10, 0), func(b []byte) []byte { return newerMajor(t, b) })
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, tt := range []struct{ path, says string }{
 		{filepath.Join(dir, "none"), "no such file"},
 		{dir, "not a regular file"},
 		{empty, "not a tcap capture"},
-		{self, "not a tcap capture"},
+		{program, "not a tcap capture"},
 		{os.DevNull, "not a regular file"},
 		{future, "use a newer tcap"},
 	} {
@@ -482,20 +475,13 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestExplainStripped(t *testing.T) {
-	dir := t.TempDir()
-	src := filepath.Join(dir, "x.c")
-	if err := os.WriteFile(src, []byte("int local(int x) { return x + 1; }\nint main(int c, char **v) { return local(c) - 2; }\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	exe := filepath.Join(dir, "x")
-	if out, err := exec.Command("gcc", "-O0", "-s", "-o", exe, src).CombinedOutput(); err != nil {
-		t.Skipf("no C compiler: %v\n%s", err, out)
-	}
-	o := tcap(t, "probes", "explain", "uprobe:"+exe+":local")
+	const src = "testdata/leak.c"
+	exe := kerneltest.Build(t, src, "-s")
+	o := tcap(t, "probes", "explain", "uprobe:"+exe+":leak_here")
 	if o.code != exitFailed || !strings.Contains(o.stderr, "no such function") || !strings.Contains(o.stderr, "debug") {
 		t.Errorf("exit %d, stderr %q", o.code, o.stderr)
 	}
-	if o := tcap(t, "probes", "list", "uprobe:"+exe+":loc*"); o.code != exitFailed {
+	if o := tcap(t, "probes", "list", "uprobe:"+exe+":leak*"); o.code != exitFailed {
 		t.Errorf("list: exit %d, stderr %q", o.code, o.stderr)
 	}
 	if o := tcap(t, "probes", "explain", "uprobe:"+src+":main"); o.code != exitFailed || !strings.Contains(o.stderr, "ELF") {

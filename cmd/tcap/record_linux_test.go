@@ -20,8 +20,16 @@ import (
 
 const nobody = 65534
 
-// asNobody makes a command run without any rights.
-func asNobody(cmd *exec.Cmd) *exec.Cmd {
+// asNobody is tcap without any rights.
+func asNobody(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Open(program) // a path that leads through root's directories
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { exe.Close() })
+	cmd := exec.Command("/proc/self/fd/3", args...)
+	cmd.ExtraFiles = []*os.File{exe}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	return cmd
 }
@@ -45,7 +53,7 @@ func TestNoRoot(t *testing.T) {
 		{"record", "-o", out, "--", "true"},
 		{"record", "-o", out, "-p", fmt.Sprint(os.Getpid())},
 	} {
-		o := finish(t, asNobody(exec.Command(program, args...)))
+		o := finish(t, asNobody(t, args...))
 		if o.code != exitFailed || !strings.Contains(o.stderr, "root") || !strings.Contains(o.stderr, "doctor") {
 			t.Errorf("tcap %q: exit %d, stderr %q", args, o.code, o.stderr)
 		}
@@ -53,7 +61,7 @@ func TestNoRoot(t *testing.T) {
 			t.Errorf("tcap %q leaves a file", args)
 		}
 	}
-	o := finish(t, asNobody(exec.Command(program, "doctor")))
+	o := finish(t, asNobody(t, "doctor"))
 	if o.code != exitFailed || !strings.Contains(o.stdout, "CANNOT RECORD") || o.stderr != "" {
 		t.Errorf("doctor: exit %d, stderr %q:\n%s", o.code, o.stderr, o.stdout)
 	}
@@ -85,7 +93,7 @@ func TestDoctor(t *testing.T) {
 func TestRecordAndRead(t *testing.T) {
 	kerneltest.Require(t)
 	path := filepath.Join(t.TempDir(), "run.tcap")
-	o := tcap(t, "record", "-o", path, "--", "sh", "-c", "ls / >/dev/null; exit 7")
+	o := tcap(t, "record", "-o", path, "--", kerneltest.Build(t, "testdata/leak.c"))
 	if o.code != 7 || o.stdout != "" || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, "none lost") {
 		t.Errorf("record: exit %d, stdout %q, stderr %q", o.code, o.stdout, o.stderr)
 	}
@@ -97,7 +105,7 @@ func TestRecordAndRead(t *testing.T) {
 	}
 	o = tcap(t, "info", path)
 	eightyColumns(t, "info", o.stdout)
-	for _, want := range []string{"heap.alloc", "proc.exec", "status was 7", "Complete"} {
+	for _, want := range []string{"heap.alloc", "proc.exit", "status was 7", "Complete"} {
 		if !strings.Contains(o.stdout, want) {
 			t.Errorf("info does not say %q:\n%s", want, o.stdout)
 		}
