@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A process is a program that waits at its start until it is to run.
+type process struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Reader
+	malloc int64 // address
+	ended  bool
+}
+
+// start starts a program in its waiting form.
+func (b *bench) start(name string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(b.program(name), append(args, "wait")...)}
+	var err error
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.out = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	line, err := p.out.ReadString('\n')
+	if err != nil {
+		p.stop()
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p.malloc, err = strconv.ParseInt(strings.TrimPrefix(strings.TrimSpace(line), "malloc 0x"), 16, 64)
+	if err != nil {
+		p.stop()
+		return nil, fmt.Errorf("start %s: it says %q: %w", name, line, err)
+	}
+	return p, nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// release lets it run.
+func (p *process) release() error { return p.in.Close() }
+
+// run lets it run to its end and returns the figure that it prints.
+func (p *process) run() (float64, error) {
+	if err := p.release(); err != nil {
+		return 0, err
+	}
+	out, err := io.ReadAll(p.out)
+	if err != nil {
+		return 0, err
+	}
+	p.ended = true
+	if err := p.cmd.Wait(); err != nil {
+		return 0, err
+	}
+	return figure(out, "ns_per_pair")
+}
+
+func (p *process) stop() {
+	if !p.ended {
+		p.cmd.Process.Kill()
+		p.cmd.Wait()
+	}
+}
+
+// waitTraced waits until malloc begins with a breakpoint.
+func (p *process) waitTraced() error {
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.pid()))
+	if err != nil {
+		return err
+	}
+	defer mem.Close()
+	var first [1]byte
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if _, err := mem.ReadAt(first[:], p.malloc); err != nil {
+			return err
+		}
+		if first[0] == 0xcc { // int3
+			return nil
+		}
+	}
+	return errors.New("no probe appeared in malloc within 30 s")
+}
+
+// figure finds "NAME VALUE" in a program's output.
+func figure(out []byte, name string) (float64, error) {
+	for line := range bytes.Lines(out) {
+		if v, ok := bytes.CutPrefix(line, []byte(name+" ")); ok {
+			return strconv.ParseFloat(string(bytes.TrimSpace(v)), 64)
+		}
+	}
+	return 0, fmt.Errorf("no %s in %q", name, out)
+}
