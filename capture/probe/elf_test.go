@@ -185,6 +185,15 @@ func TestELF(t *testing.T) {
 	if _, err := e.Lookup("twice"); err == nil || !strings.Contains(err.Error(), "0x401020, 0x401030") {
 		t.Errorf("ambiguous name: %v", err)
 	}
+	if s, err := e.Lookup("0x401030"); err != nil || s.Name != "twice" || s.Offset != testCodeOffset+0x30 {
+		t.Errorf("by address: %+v, %v", s, err)
+	}
+	if s, err := e.Lookup("0x401033"); err != nil || s.Size != 0 || s.Offset != testCodeOffset+0x33 {
+		t.Errorf("by address inside a function: %+v, %v", s, err)
+	}
+	if _, err := e.Lookup("0x33"); err == nil {
+		t.Error("an address without code was accepted")
+	}
 	if _, err := e.Lookup("open-me"); !errors.Is(err, ErrNoSymbol) || !strings.Contains(err.Error(), "open_me") {
 		t.Errorf("unknown name: %v", err)
 	}

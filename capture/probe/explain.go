@@ -27,7 +27,7 @@ func ParseName(s string) (Name, error) {
 	}
 	at := strings.LastIndexByte(rest, ':')
 	if at <= 0 || at == len(rest)-1 {
-		return Name{}, fmt.Errorf("probe %q: want PATH:SYMBOL after %s:", s, kind)
+		return Name{}, fmt.Errorf("probe %q: after %s, want PATH:SYMBOL", s, kind)
 	}
 	return Name{Return: kind == "uretprobe", Path: rest[:at], Symbol: rest[at+1:]}, nil
 }

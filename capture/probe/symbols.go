@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"sort"
+	"strconv"
 	"strings"
 )
 
@@ -137,8 +138,12 @@ func better(a, b Symbol) bool {
 
 // Lookup finds a function by its exact name. A global symbol wins over local
 // ones, a name's default version over old ones. Several local functions of
-// one name are an error that tells their addresses.
+// one name are an error that tells their addresses. A name that is an address,
+// as 0x4f0, means the function that starts there, or whatever code does.
 func (e *ELF) Lookup(name string) (Symbol, error) {
+	if addr, err := strconv.ParseUint(name, 0, 64); err == nil && strings.HasPrefix(name, "0x") {
+		return e.lookupAddress(name, addr)
+	}
 	var found []Symbol
 	near := newNearest(name)
 	err := e.Each(func(s Symbol) bool {
@@ -168,6 +173,21 @@ func (e *ELF) Lookup(name string) (Symbol, error) {
 		return Symbol{}, err
 	}
 	return Symbol{}, fmt.Errorf("find %s in %s: %w in %s%s", name, e.path, ErrNoSymbol, e.tables(), near)
+}
+
+func (e *ELF) lookupAddress(name string, addr uint64) (Symbol, error) {
+	off, ok := e.Offset(addr)
+	if !ok {
+		return Symbol{}, fmt.Errorf("find %s in %s: no code is at this address", name, e.path)
+	}
+	found := Symbol{Name: name, Addr: addr, Offset: off}
+	err := e.Each(func(s Symbol) bool {
+		if s.Addr == addr {
+			found = s
+		}
+		return s.Addr != addr
+	})
+	return found, err
 }
 
 // tables says where symbols were looked for.

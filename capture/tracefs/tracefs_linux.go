@@ -144,7 +144,9 @@ func (f *FS) EventID(group, name string) (uint64, error) {
 // address) of the ELF file at path: on the instruction there or, with ret, on
 // the return of the function that starts there. A definition costs nothing
 // until a perf event opens it. If the event exists, this place is added to
-// it (kernel 5.5 and later), so that one perf event covers both.
+// it (kernel 5.5 and later), so that one perf event covers both. Add places
+// only while no perf event is open on it: the kernel does not set those added
+// later, and from 6.12 follows a nil pointer for them.
 //
 // The kernel splits definitions at spaces and offers no quoting. Name such a
 // file through a descriptor, as /proc/self/fd/7.
