@@ -1,10 +1,6 @@
 package analyze
 
-import (
-	"sync"
-
-	"github.com/tcap-dev/tcap/format"
-)
+import "github.com/tcap-dev/tcap/format"
 
 // An opCode says what an operation on the heap is.
 type opCode uint8
@@ -82,11 +78,15 @@ type extractor struct {
 	want selection
 	keep bool // all births and deaths
 	mem  bool // mem.* too
-	free sync.Pool
+	free chan *heapOps // used ones; a sync.Pool would forget them at every collection
 }
 
+// maxFree is how many used heapOps are kept: about as many as the reader has
+// blocks in flight.
+const maxFree = 16
+
 func newExtractor(r *format.Reader, want selection) *extractor {
-	return &extractor{r: r, want: want, free: sync.Pool{New: func() any { return new(heapOps) }}}
+	return &extractor{r: r, want: want, free: make(chan *heapOps, maxFree)}
 }
 
 func (x *extractor) kinds() format.KindSet {
@@ -101,14 +101,30 @@ func (x *extractor) kinds() format.KindSet {
 
 // work is called for each block, on any goroutine.
 func (x *extractor) work(b *format.Batch) any {
-	h := x.free.Get().(*heapOps)
-	h.ops, h.mem, h.allocs, h.frees = h.ops[:0], h.mem[:0], count{}, 0
-	h.tally.reset()
+	h := x.get()
 	c := cutter{batch: b, h: h, want: x.want, keep: x.keep, mem: x.mem}
 	c.columns()
 	c.plan()
 	c.run()
 	return h
+}
+
+func (x *extractor) get() *heapOps {
+	select {
+	case h := <-x.free:
+		h.ops, h.mem, h.allocs, h.frees = h.ops[:0], h.mem[:0], count{}, 0
+		h.tally.reset()
+		return h
+	default:
+		return new(heapOps)
+	}
+}
+
+func (x *extractor) put(h *heapOps) {
+	select {
+	case x.free <- h:
+	default:
+	}
 }
 
 // A cutter extracts one block.

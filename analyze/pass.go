@@ -67,7 +67,7 @@ func (p *pass) run(ctx context.Context) error {
 		}
 		h := res.Value.(*heapOps)
 		p.sequential(h)
-		p.ex.free.Put(h)
+		p.ex.put(h)
 		floor := floors.after(res.Batch.Info.Offset)
 		if floor > minTime+settleNs {
 			p.m.settle(floor - settleNs)
