@@ -2,8 +2,6 @@ package capture
 
 import (
 	"context"
-	"os"
-	"syscall"
 	"time"
 )
 
@@ -63,23 +61,8 @@ func (e *ends) interrupt(in Interrupt) bool {
 	if e.r.cmd == nil || e.interrupts > 1 {
 		return true
 	}
-	if in.Forward {
-		e.r.cmd.process.Signal(syscall.SIGTERM)
+	if in.Signal != 0 {
+		e.r.cmd.process.Signal(in.Signal)
 	}
 	return false
-}
-
-// create makes the file: the user's own when run under sudo, for its owner only.
-func (r *recorder) create() error {
-	flags := os.O_RDWR | os.O_CREATE | os.O_EXCL
-	if r.opts.Force {
-		flags = os.O_RDWR | os.O_CREATE | os.O_TRUNC
-	}
-	f, err := os.OpenFile(r.opts.Output, flags, 0o600)
-	if err != nil {
-		return createError(r.opts.Output, err)
-	}
-	r.file = f
-	giveToInvoker(f)
-	return nil
 }

@@ -45,14 +45,14 @@ func (r *recorder) attachHeap() error {
 // those that it is going to map, which costs nothing until it does.
 func (h *heapProbes) started(pid uint32) error {
 	found, err := probe.FindAllocators(int(pid))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it ended; the ring will say so
+	if err != nil && ended(pid) {
+		return nil // the ring will say so
 	}
 	if err := h.probe(found, err); err != nil {
 		return err
 	}
 	later, err := probe.Prearm(int(pid))
-	if errors.Is(err, fs.ErrNotExist) {
+	if err != nil && ended(pid) {
 		return nil
 	}
 	if err := h.probe(later, err); err != nil {

@@ -25,12 +25,16 @@ type command struct {
 func launch(argv []string) (*command, error) {
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", argv[0], err)
+		var lookup *exec.Error // whose text repeats the name
+		if errors.As(err, &lookup) {
+			err = lookup.Err
+		}
+		return nil, &CommandError{argv[0], err}
 	}
 	c := &command{release: make(chan struct{}), ready: make(chan error), done: make(chan int, 1)}
 	go c.hold(path, argv)
 	if err := <-c.ready; err != nil {
-		return nil, fmt.Errorf("run %s: %w", argv[0], err)
+		return nil, &CommandError{argv[0], err}
 	}
 	return c, nil
 }
@@ -46,6 +50,9 @@ func (c *command) hold(path string, argv []string) {
 	if errors.Is(err, unix.EPERM) {
 		err = fmt.Errorf("%w: it is held by ptrace at its start, which fails when tcap itself is being traced (strace -f, gdb)", err)
 	}
+	if errors.Is(err, unix.ENOEXEC) {
+		err = fmt.Errorf("%w: a script begins with #! and its interpreter", err)
+	}
 	if err != nil {
 		c.ready <- err
 		return
@@ -56,6 +63,9 @@ func (c *command) hold(path string, argv []string) {
 		c.ready <- fmt.Errorf("hold pid %d: wait status %#x: %v", p.Pid, ws, err)
 		return
 	}
+	// Should tcap be killed now, the program is not to run unrecorded. The
+	// option ends with the hold; before 3.8 the program runs.
+	_ = unix.PtraceSetOptions(p.Pid, unix.PTRACE_O_EXITKILL)
 	c.ready <- nil
 	<-c.release
 	if err := unix.PtraceDetach(p.Pid); err != nil && err != unix.ESRCH {

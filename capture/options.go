@@ -2,6 +2,7 @@ package capture
 
 import (
 	"io"
+	"syscall"
 	"time"
 )
 
@@ -33,7 +34,7 @@ type Options struct {
 
 // An Interrupt is a request to end the recording.
 type Interrupt struct {
-	Forward bool // hand it to the command as SIGTERM: only tcap got it, not the whole terminal group
+	Signal syscall.Signal // to hand on to the command; 0 when it has got it already, as by Ctrl-C in a terminal
 }
 
 // Ways to take stacks.
@@ -57,6 +58,18 @@ type Summary struct {
 	ExitStatus int    // of the command, as a shell would give it; 0 without one
 	Running    int    // pid of a command that was left running; 0 if none was
 }
+
+// A CommandError says that the command to record could not be run.
+type CommandError struct {
+	Name string
+	Err  error
+}
+
+func (e *CommandError) Error() string { return "run " + e.Name + ": " + e.Err.Error() }
+
+// Unwrap returns the cause, which wraps fs.ErrNotExist or exec.ErrNotFound when
+// there is no such program.
+func (e *CommandError) Unwrap() error { return e.Err }
 
 // Why a recording ended.
 const (

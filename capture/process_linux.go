@@ -1,14 +1,19 @@
 package capture
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/capture/symbol"
 	"github.com/tcap-dev/tcap/format"
+	"golang.org/x/sys/unix"
 )
 
 // processes follows who the recorded tasks are: their names, their address
@@ -233,6 +238,46 @@ func (ps *processes) readMaps(p *process) {
 	}
 }
 
+// execMaps takes the mappings that a process has after an exec. By the time that
+// its record is read, the process may have ended, or replaced its image again:
+// what /proc says then is not about this image, and only the executable is
+// known, by what the record says.
+func (ps *processes) execMaps(p *process, x *bpf.RawExec) {
+	if startCode(p.pid) == x.StartCode {
+		ps.readMaps(p)
+		if startCode(p.pid) == x.StartCode {
+			return
+		}
+		p.space.mappings = nil
+	}
+	mod := ps.modules.openExec(p.pid, moduleKey{userDev(x.Dev), x.Ino}, cstring(x.Path[:]))
+	if mod.file == nil {
+		return
+	}
+	if addr, offset, ok := codeSegment(mod.file); ok {
+		const page = 1 << 12
+		start := x.StartCode &^ (page - 1)
+		p.space.mapped(mapping{start: start, end: x.EndCode, offset: offset - addr%page, module: mod})
+	}
+}
+
+// startCode is where a process's executable has its code, which no two images
+// share that one process has soon after another; 0 when the process is gone.
+func startCode(pid uint32) uint64 {
+	b, err := os.ReadFile(procPath(pid, "stat"))
+	if err != nil {
+		return 0
+	}
+	rest := string(b[bytes.LastIndexByte(b, ')')+1:]) // the name before may hold anything
+	const field = 26 - 3 // startcode in proc_pid_stat(5); rest begins with the third
+	f := strings.Fields(rest)
+	if len(f) <= field {
+		return 0
+	}
+	n, _ := strconv.ParseUint(f[field], 10, 64)
+	return n
+}
+
 func procPath(pid uint32, parts ...string) string {
 	return filepath.Join(append([]string{"/proc", strconv.Itoa(int(pid))}, parts...)...)
 }
@@ -244,6 +289,16 @@ func commOf(pid, tid uint32) string {
 		return ""
 	}
 	return strings.TrimSuffix(string(b), "\n")
+}
+
+// ended reports whether a process is gone, or a zombie, which has no memory.
+func ended(pid uint32) bool {
+	b, err := os.ReadFile(procPath(pid, "status"))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+	}
+	state := statusField(string(b), "State:")
+	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
 }
 
 // uidOf reads a process's effective user id; 0 when it is gone.

@@ -28,7 +28,7 @@ const (
 // recorder is one recording. All its methods run in the goroutine of [Record].
 type recorder struct {
 	opts    Options
-	file    *os.File
+	file    *output
 	w       *format.Writer
 	objs    bpf.RawObjects
 	ring    *ringbuf.Reader
@@ -65,6 +65,9 @@ func Record(ctx context.Context, o Options) (*Summary, error) {
 	}
 	runErr := r.run(ctx)
 	sum, err := r.finish()
+	if r.reason == EndWrite && r.cmd != nil {
+		r.outlast(ctx, sum, runErr)
+	}
 	return sum, errors.Join(runErr, err)
 }
 
@@ -80,9 +83,11 @@ func (r *recorder) begin() error {
 		}
 		r.cmd = cmd
 	}
-	if err := r.create(); err != nil {
+	file, err := create(r.opts.Output, r.opts.Force)
+	if err != nil {
 		return err
 	}
+	r.file = file
 	if err := r.load(); err != nil {
 		return err
 	}
@@ -130,8 +135,7 @@ func (r *recorder) abandon() {
 		r.w.Close(format.Trailer{})
 	}
 	if r.file != nil {
-		r.file.Close()
-		os.Remove(r.opts.Output)
+		r.file.discard()
 	}
 }
 
@@ -187,8 +191,33 @@ func (r *recorder) drain(rec *ringbuf.Record, until time.Time) error {
 	}
 }
 
+// outlast stays with a command after its recording could not go on: who started
+// it through tcap waits for tcap, and its terminal is lent to tcap's group.
+func (r *recorder) outlast(ctx context.Context, sum *Summary, cause error) {
+	if r.opts.Stderr != nil {
+		fmt.Fprintf(r.opts.Stderr, "tcap: warning: recording has ended, the command goes on: %v\n", cause)
+	}
+	e := &ends{r: r}
+	for {
+		select {
+		case sum.ExitStatus = <-r.cmd.done:
+			sum.Running = 0
+			return
+		case <-ctx.Done():
+			return
+		case in := <-r.opts.Interrupts:
+			if e.interrupt(in) {
+				return
+			}
+		}
+	}
+}
+
 // check does what is done a few times a second.
 func (r *recorder) check() error {
+	if err := r.file.check(); err != nil {
+		return err
+	}
 	if err := r.loss.check(monotonic(), r.w.Append); err != nil {
 		return err
 	}
@@ -215,8 +244,13 @@ func (r *recorder) forgetDead() {
 // writeError ends the recording: what could be written stays a valid capture.
 func (r *recorder) writeError(err error) error {
 	r.reason = EndWrite
-	if errors.Is(err, unix.ENOSPC) {
+	switch {
+	case errors.Is(err, errRemoved):
+		return fmt.Errorf("record to %s: %w: the recording ends, and nothing is left of it", r.opts.Output, err)
+	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
 		return fmt.Errorf("write %s: %w: the capture ends here and is valid up to this point; free space or record elsewhere", r.opts.Output, err)
+	case errors.Is(err, unix.EFBIG):
+		return fmt.Errorf("write %s: %w: the capture ends here and is valid up to this point; raise the limit of file sizes (ulimit -f)", r.opts.Output, err)
 	}
 	return fmt.Errorf("write %s: %w: the capture ends here", r.opts.Output, err)
 }

@@ -87,29 +87,6 @@ func statusField(status, key string) string {
 	return ""
 }
 
-func createError(path string, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return fmt.Errorf("create %s: it exists; use --force to overwrite it", path)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("create %s: %w: choose a directory you may write to with -o", path, err)
-	}
-	return fmt.Errorf("create capture: %w", err)
-}
-
-// giveToInvoker makes the file belong to who called sudo.
-func giveToInvoker(f *os.File) {
-	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
-	if err != nil || os.Geteuid() != 0 {
-		return
-	}
-	gid, err := strconv.Atoi(os.Getenv("SUDO_GID"))
-	if err != nil {
-		gid = -1
-	}
-	f.Chown(uid, gid) // a file system without owners is no reason to stop
-}
-
 // newWriter begins the capture, with what was to be said so far.
 func (r *recorder) newWriter(start format.ClockAnchor) error {
 	var uts unix.Utsname
@@ -125,6 +102,9 @@ func (r *recorder) newWriter(start format.ClockAnchor) error {
 	}
 	if r.cmd != nil {
 		targets = append(targets, strings.Join(r.opts.Command, " "))
+	}
+	if err := r.file.begin(); err != nil {
+		return fmt.Errorf("overwrite %s: %w", r.opts.Output, err)
 	}
 	w, err := format.NewWriter(r.file, format.Header{
 		Tool: "tcap", ToolVersion: r.opts.Version,

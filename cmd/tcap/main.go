@@ -17,7 +17,8 @@ var (
 
 func main() {
 	// Caught, so that a write into a closed pipe is an error like any other;
-	// not ignored, which a recorded command would inherit.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	// not ignored, which a recorded command would inherit. So is a write beyond
+	// the limit of file sizes.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGXFSZ)
 	os.Exit(run(context.Background(), os.Args[1:]))
 }

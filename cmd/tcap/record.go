@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -76,6 +79,9 @@ func (f *recordFlags) options(command []string) (capture.Options, error) {
 	if f.output == "" {
 		return o, usagef("record: say where the capture goes: -o FILE")
 	}
+	if f.output == "-" {
+		return o, usagef("record: -o -: a capture goes to a file; standard output is the command's")
+	}
 	if f.duration < 0 {
 		return o, usagef("record: -d %s: a duration is positive", f.duration)
 	}
@@ -112,7 +118,7 @@ func record(ctx context.Context, f *recordFlags, command []string) error {
 	if err != nil {
 		return err
 	}
-	interrupts, stop := watchInterrupts()
+	interrupts, stop := watchInterrupts(len(command) > 0)
 	defer stop()
 	o.Interrupts = interrupts
 	tty := term.IsTerminal(int(os.Stderr.Fd())) && !f.quiet
@@ -127,7 +133,7 @@ func record(ctx context.Context, f *recordFlags, command []string) error {
 		summarize(os.Stderr, sum)
 	}
 	if err != nil {
-		return err
+		return recordError(err)
 	}
 	if sum.ExitStatus != 0 {
 		return &exitError{sum.ExitStatus, nil}
@@ -135,11 +141,32 @@ func record(ctx context.Context, f *recordFlags, command []string) error {
 	return nil
 }
 
-// watchInterrupts delivers SIGINT and SIGTERM. SIGINT of a terminal went to the
-// command, too; SIGTERM comes to tcap alone and is to be handed on.
-func watchInterrupts() (<-chan capture.Interrupt, func()) {
+// recordError gives a command that could not be run the exit status of env(1).
+func recordError(err error) error {
+	var ce *capture.CommandError
+	if !errors.As(err, &ce) {
+		return err
+	}
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return &exitError{exitNotFound, err}
+	}
+	return &exitError{exitNotRun, err}
+}
+
+// watchInterrupts delivers the signals that end a recording. Those that a
+// terminal's keys send went to the command, too; any other came to tcap alone
+// and is to be handed on.
+//
+// A signal that tcap was started to ignore, as by nohup, stays ignored, for the
+// command inherits that. Without a command SIGINT counts all the same: a
+// shell's background jobs ignore it, and it is how a recording is stopped.
+func watchInterrupts(command bool) (<-chan capture.Interrupt, func()) {
 	sigs := make(chan os.Signal, 4)
-	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) || s == syscall.SIGINT && !command {
+			signal.Notify(sigs, s)
+		}
+	}
 	out := make(chan capture.Interrupt, 4)
 	done := make(chan struct{})
 	go func() {
@@ -147,7 +174,7 @@ func watchInterrupts() (<-chan capture.Interrupt, func()) {
 			select {
 			case s := <-sigs:
 				select {
-				case out <- capture.Interrupt{Forward: s != syscall.SIGINT || !inForeground()}:
+				case out <- capture.Interrupt{Signal: handOn(s.(syscall.Signal))}:
 				default: // two are enough
 				}
 			case <-done:
@@ -156,6 +183,14 @@ func watchInterrupts() (<-chan capture.Interrupt, func()) {
 		}
 	}()
 	return out, func() { signal.Stop(sigs); close(done) }
+}
+
+// handOn is the signal to send to the command, 0 when the terminal has sent it.
+func handOn(s syscall.Signal) syscall.Signal {
+	if (s == syscall.SIGINT || s == syscall.SIGQUIT) && inForeground() {
+		return 0
+	}
+	return s
 }
 
 func progress(w io.Writer, s capture.Summary) {

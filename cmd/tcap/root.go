@@ -17,6 +17,8 @@ const (
 	exitFailed     = 1
 	exitUsage      = 2
 	exitIncomplete = 3
+	exitNotRun     = 126 // the command to record is there, but cannot be run
+	exitNotFound   = 127 // it is not there
 )
 
 // An exitError ends tcap with a code; err is printed unless it is nil.

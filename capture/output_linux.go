@@ -1,0 +1,126 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// An output is the file of a capture.
+type output struct {
+	*os.File
+	// ours is set once the file holds nothing but what this recording wrote, so
+	// that an attempt which comes to nothing may remove it.
+	ours bool
+}
+
+// create opens the capture's file: the user's own when run under sudo, for its
+// owner only. One that was there keeps its content until [output.begin].
+func create(path string, force bool) (*output, error) {
+	if err := checkOutput(path, force); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	fresh := err == nil
+	if force && errors.Is(err, fs.ErrExist) {
+		f, err = os.OpenFile(path, os.O_RDWR, 0)
+	}
+	if err != nil {
+		return nil, createError(path, err)
+	}
+	// Two recorders that write to one file would leave nothing readable. A file
+	// system without locks does without.
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
+		f.Close()
+		return nil, fmt.Errorf("create %s: another tcap is recording to it", path)
+	}
+	giveToInvoker(f)
+	return &output{f, fresh}, nil
+}
+
+// checkOutput refuses what cannot become a capture: an end is written over what
+// a full disk left of the last block, which only a regular file allows.
+func checkOutput(path string, force bool) error {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil // it is not there, or opening it will tell
+	}
+	if !fi.Mode().IsRegular() {
+		return fmt.Errorf("create %s: it is %s; a capture needs a regular file", path, describe(fi.Mode()))
+	}
+	for _, std := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
+		if s, err := std.Stat(); force && err == nil && os.SameFile(s, fi) {
+			return fmt.Errorf("create %s: it is open as %s, which is the command's; choose another file", path, std.Name())
+		}
+	}
+	return nil
+}
+
+func describe(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a directory"
+	case m&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
+}
+
+func createError(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("create %s: it exists; use --force to overwrite it", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("create %s: %w: choose a directory you may write to with -o", path, err)
+	}
+	return fmt.Errorf("create capture: %w", err)
+}
+
+// giveToInvoker makes the file belong to who called sudo.
+func giveToInvoker(f *os.File) {
+	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
+	if err != nil || os.Geteuid() != 0 {
+		return
+	}
+	gid, err := strconv.Atoi(os.Getenv("SUDO_GID"))
+	if err != nil {
+		gid = -1
+	}
+	f.Chown(uid, gid) // a file system without owners is no reason to stop
+}
+
+// begin empties the file, now that the recording is known to begin.
+func (o *output) begin() error {
+	if o.ours {
+		return nil
+	}
+	err := o.Truncate(0)
+	o.ours = err == nil
+	return err
+}
+
+// errRemoved ends a recording whose result nobody could open.
+var errRemoved = errors.New("the file was removed")
+
+// check reports a file that has no name any more.
+func (o *output) check() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(o.Fd()), &st); err == nil && st.Nlink == 0 {
+		return errRemoved
+	}
+	return nil
+}
+
+// discard removes the file of a recording that did not begin.
+func (o *output) discard() {
+	if o.ours && o.check() == nil {
+		os.Remove(o.Name())
+	}
+	o.Close()
+}
