@@ -131,6 +131,11 @@ struct fork { /* aux: 1 shares the address space, 2 is a thread */
 struct exec { /* aux: effective uid */
 	struct hdr hdr;
 	char comm[COMM_LEN];
+	__u64 start_code; /* the executable's first code segment, as it is mapped */
+	__u64 end_code;
+	__u64 ino; /* of the executable */
+	__u32 dev;
+	__u32 pad;
 	char path[PATH_LEN];
 };
 

@@ -31,7 +31,6 @@ struct user_pt_regs {
 struct pt_regs;
 #endif
 
-struct mm_struct;
 
 struct signal_struct {
 	atomic_t live;
@@ -64,6 +63,12 @@ struct file {
 	struct path f_path;
 	struct inode *f_inode;
 	void *private_data;
+} __core;
+
+struct mm_struct {
+	unsigned long start_code;
+	unsigned long end_code;
+	struct file *exe_file;
 } __core;
 
 struct fdtable {

@@ -35,10 +35,15 @@ type RawComm struct {
 }
 
 type RawExec struct {
-	_    structs.HostLayout
-	Hdr  RawHdr
-	Comm [16]int8
-	Path [256]int8
+	_         structs.HostLayout
+	Hdr       RawHdr
+	Comm      [16]int8
+	StartCode uint64
+	EndCode   uint64
+	Ino       uint64
+	Dev       uint32
+	Pad       uint32
+	Path      [256]int8
 }
 
 type RawExit struct {

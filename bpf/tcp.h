@@ -7,6 +7,9 @@
  * An address is used again within microseconds, so each entry is checked
  * against the socket's cookie.
  *
+ * Listeners are told of like connections, to whom their children belong; what is
+ * said below of connections holds for them.
+ *
  * A child of a listener is told of at its first change after 10 -> 3: at that
  * change itself, kernels before 6.17 have not yet set its ports, and then
  * overwrite its cookie (inet_csk_clone_lock).
@@ -334,8 +337,8 @@ static __always_inline struct connection *meet(const struct sock *sk, int old)
 	return c;
 }
 
-/* An active open: a connection is born, which may not be its socket's first. */
-static __always_inline struct connection *born(const struct sock *sk, struct connection *c)
+/* An active open or a listen: not always the socket's first. */
+static __always_inline struct connection *born(const struct sock *sk, struct connection *c, int new)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	struct connecting *call;
@@ -348,7 +351,11 @@ static __always_inline struct connection *born(const struct sock *sk, struct con
 	call = bpf_map_lookup_elem(&connects, &tid);
 	if (call && call->sk == (__u64)sk)
 		call->conn = id_of(c);
+	if (new == Listen && !tcp_all)
+		add_listener(sk);
 	tell_endpoints(sk, c, true);
+	if (new == Listen)
+		c->told = 1;
 	return c;
 }
 
@@ -361,7 +368,9 @@ static __always_inline bool by_task(int old, int new, int err)
 {
 	switch (old) {
 	case Close:
-		return new == SynSent;
+		return new == SynSent || new == Listen;
+	case Listen:
+		return new == Close;
 	case SynSent:
 		return new == Close && (!err || err == ECONNABORTED);
 	case Established:
@@ -424,21 +433,18 @@ static __always_inline int changed(const struct sock *sk, int old, int new)
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	if (old == Listen || new == Listen) {
-		if (new == Close)
-			remove_listener(sk);
-		else if (new == Listen && !tcp_all && wants_current())
-			add_listener(sk);
-		return 0;
-	}
+	if (old == Listen && new != Close)
+		return 0; /* a child, which is told of at its next change */
+	if (old == Listen && !tcp_all)
+		remove_listener(sk);
 	c = find(sk);
 	if (c && c->state == new) /* told by the other program */
 		return 0;
 	tp = bpf_skc_to_tcp_sock((void *)sk);
 	if (!tp)
 		return 0;
-	if (old == Close && new == SynSent)
-		c = born(sk, c);
+	if (old == Close)
+		c = born(sk, c, new);
 	else if (!c)
 		c = meet(sk, old);
 	else if (!c->told)

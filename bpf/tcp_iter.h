@@ -45,8 +45,7 @@ static __always_inline void write_socket(struct bpf_iter__task_file *ctx, const 
 	e.min_rtt = n.min_rtt;
 	if (bpf_seq_write(ctx->meta->seq, &e, sizeof(e)))
 		return;
-	if (at.lport && at.rport)
-		c->told = 1;
+	c->told = 1;
 }
 
 SEC("iter/task_file")
@@ -67,11 +66,8 @@ int tcp_sockets(struct bpf_iter__task_file *ctx)
 		return 0;
 	wanted = tcp_all || is_target(task->tgid);
 	state = sk->__sk_common.skc_state;
-	if (state == Listen) {
-		if (wanted && !tcp_all)
-			add_listener(sk);
-		return 0;
-	}
+	if (state == Listen && wanted && !tcp_all)
+		add_listener(sk);
 	if (state == Close)
 		return 0;
 	c = find(sk);

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -206,7 +207,28 @@ type conn struct {
 }
 
 // conns groups the events by connection, in the order of their first events.
+// Listeners are left out.
 func (r *recording) conns() []*conn {
+	list := r.sockets()
+	return slices.DeleteFunc(list, (*conn).listens)
+}
+
+// listens reports whether it is a listener's socket and no connection.
+func (c *conn) listens() bool {
+	for _, e := range c.of(format.KindTCPState) {
+		if e.V[format.StateNew] == format.TCPListen || e.V[format.StateOld] == format.TCPListen {
+			return true
+		}
+	}
+	for _, e := range c.of(format.KindTCPSnapshot) {
+		if e.V[format.SnapshotState] == format.TCPListen {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *recording) sockets() []*conn {
 	by := map[uint64]*conn{}
 	var list []*conn
 	for _, e := range r.events {

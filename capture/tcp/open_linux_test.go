@@ -292,13 +292,10 @@ func TestSameTuple(t *testing.T) {
 	}
 }
 
-// Sockets that are no TCP connections, and listeners, are none.
+// Sockets that are no TCP connections are none.
 func TestIgnored(t *testing.T) {
 	srv, cli := cast(t, "srv", stage{}), cast(t, "cli", stage{})
 	r := record(t, srv.pid, cli.pid)
-	srv.do("socket 0 2 1 0")
-	srv.do("listen 0 127.0.0.1 0 8")
-	srv.do("close 0")
 	srv.do("socket 2 2 2 0") // UDP
 	srv.do("bind 2 127.0.0.1 0")
 	cli.do("socket 2 2 2 0")
@@ -310,6 +307,46 @@ func TestIgnored(t *testing.T) {
 	r.drain()
 	if len(r.events) != 0 {
 		t.Errorf("recorded:\n%s", r.dump(nil))
+	}
+}
+
+// A listener is told of with where it is and whose, and is told from a connection.
+func TestListener(t *testing.T) {
+	srv := cast(t, "srv", stage{})
+	srv.do("socket 0 2 1 0")
+	before := srv.do("listen 0 127.0.0.1 0 8")
+	r := record(t, srv.pid)
+	srv.do("socket 1 2 1 0")
+	during := srv.do("listen 1 127.0.0.1 0 8")
+	r.snapshot(format.SnapshotEnd)
+	srv.do("close 0")
+	srv.do("close 1")
+	r.until("the end", func() bool { return left(t, r.objs.Connections) == 0 })
+	for port, want := range map[int]string{before: "10>7!", during: "7>10! 10>7!"} {
+		n := 0
+		for _, c := range r.sockets() {
+			if c.lport != uint64(port) {
+				continue
+			}
+			n++
+			if got := c.transitions(); got != want || !c.listens() || c.laddr != "127.0.0.1" || c.rport != 0 {
+				t.Errorf("%s:%d > %d: states %q, want %q", c.laddr, c.lport, c.rport, got, want)
+			}
+			for _, e := range append(c.of(format.KindTCPState), c.of(format.KindTCPSnapshot)...) {
+				if int(r.tasks[e.Task].pid) != srv.pid {
+					t.Errorf("%+v did it", r.tasks[e.Task])
+				}
+			}
+			if len(c.of(format.KindTCPSnapshot)) == 0 || len(c.of(format.KindTCPDestroy)) != 1 {
+				t.Errorf("the listener:\n%s", r.dump(c))
+			}
+		}
+		if n != 1 {
+			t.Errorf("port %d: %d sockets:\n%s", port, n, r.dump(nil))
+		}
+	}
+	if left(t, r.objs.Listeners) != 0 || left(t, r.objs.Listening) != 0 {
+		t.Error("where it listened is still remembered")
 	}
 }
 
