@@ -227,7 +227,7 @@ func (r *recorder) exec(rec []byte) error {
 	if err := r.w.Append(e); err != nil {
 		return err
 	}
-	r.procs.readMaps(p)
+	r.procs.execMaps(p, x)
 	if err := r.tellMappings(p, int64(x.Hdr.Time)); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"debug/elf"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -64,6 +65,29 @@ func (ms *modules) openNew(pid uint32, key moduleKey, start, length uint64, name
 		mod.path, mod.file = path, f
 	}
 	return ms.add(pid, key, mod)
+}
+
+// openExec returns the module of an executable by the path that was executed.
+func (ms *modules) openExec(pid uint32, key moduleKey, path string) *module {
+	if mod := ms.byKey[key]; mod != nil {
+		return mod
+	}
+	return ms.add(pid, key, &module{path: path, file: openSame(path, key.inode)})
+}
+
+// codeSegment finds the first executable segment of an ELF file: its address
+// and its file offset.
+func codeSegment(f *os.File) (addr, offset uint64, ok bool) {
+	e, err := elf.NewFile(f)
+	if err != nil {
+		return 0, 0, false
+	}
+	for _, p := range e.Progs {
+		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 {
+			return p.Vaddr, p.Off, true
+		}
+	}
+	return 0, 0, false
 }
 
 // libraryDirs is where libraries mostly are, to find by name and inode one of a
