@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tcap-dev/tcap/analyze/export"
 	"github.com/tcap-dev/tcap/format"
 )
 
@@ -83,6 +84,14 @@ func (c Completeness) Line() string {
 		parts = append(parts, "the file has no clean end, what came after is unknown")
 	}
 	return "INCOMPLETE: " + strings.Join(parts, "; ") + "."
+}
+
+// text writes the recorder's warnings and the trust line.
+func (c Completeness) text(t *export.Text) {
+	for _, n := range c.Notes {
+		t.Para("Warning of the recorder: "+export.Escape(n), "  ")
+	}
+	t.Para(c.Line(), "  ")
 }
 
 func (c Completeness) lostByKind() string {

@@ -36,7 +36,7 @@ func (h *Heap) Text(w io.Writer, width int) error {
 	t.Para(fmt.Sprintf("Heap summary: peak %s in %s at %s, %s allocated in %s, %s live at the end.",
 		bytesOf(h.Peak.Bytes), blocks(h.Peak.Blocks), export.Duration(h.Peak.Time),
 		blocks(h.Allocations.Blocks), export.Duration(h.Window), bytesOf(h.Live.Bytes)), "  ")
-	t.Para(h.completeness.Line(), "  ")
+	h.completeness.text(t)
 	return t.Flush()
 }
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -15,6 +17,7 @@ import (
 
 	"github.com/tcap-dev/tcap/analyze/internal/synth"
 	"github.com/tcap-dev/tcap/format"
+	"github.com/tcap-dev/tcap/format/tracetest"
 )
 
 // synthetic returns a capture of the benchmarks' program, as bytes.
@@ -250,5 +253,51 @@ func TestJSONContract(t *testing.T) {
 	if *l.Bytes != 1000 || *l.Blocks != 1 || l.Uncertain == nil || *f.Function != "inner" || *f.File != "/src/prog.cc" ||
 		*f.Line != 31 || *f.Module != "/usr/bin/prog" || *f.Offset != 0x3000 {
 		t.Errorf("first leak is not as it should be in\n%s", buf.Bytes())
+	}
+}
+
+// TestJSONDocumented checks that docs/json.md names every key.
+func TestJSONDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../docs/json.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for key, val := range v {
+				seen++
+				if !regexp.MustCompile("[`.\"]"+key+"[`.\"]").Match(doc) {
+					t.Errorf("docs/json.md does not say what %q is", key)
+				}
+				if key != "lost_events" {
+					walk(val)
+				}
+			}
+		case []any:
+			for _, val := range v {
+				walk(val)
+			}
+		}
+	}
+	for _, name := range []string{"processes", "suppressions", "mmap", "loss", "formats"} {
+		s := tracetest.Read(t, "../testdata/scenarios/heap-"+name+".txtar")
+		for _, args := range [][]string{{"leaks", "--mmap"}, {"leaks", "--group-by", "age"}, {"leaks", "--group-by", "thread"}, {"leaks", "--group-by", "size"}, {"heap"}} {
+			res, _ := runLine(t, s.Reader, args[0], args[1:], nil)
+			text, err := json.Marshal(res.JSON())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var v any
+			if err := json.Unmarshal(text, &v); err != nil {
+				t.Fatal(err)
+			}
+			walk(v)
+		}
+	}
+	if seen < 500 {
+		t.Errorf("only %d keys were looked at", seen)
 	}
 }

@@ -27,7 +27,7 @@ func (l *Leaks) Text(w io.Writer, width int) error {
 	}
 	l.textNotes(t)
 	t.Para(l.summary(), "  ")
-	t.Para(l.completeness.Line(), "  ")
+	l.completeness.text(t)
 	return t.Flush()
 }
 

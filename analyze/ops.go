@@ -76,8 +76,8 @@ func addSat(a, b uint64) uint64 {
 type extractor struct {
 	r    *format.Reader
 	want selection
-	keep bool // all births and deaths
-	mem  bool // mem.* too
+	keep bool          // all births and deaths
+	mem  bool          // mem.* too
 	free chan *heapOps // used ones; a sync.Pool would forget them at every collection
 }
 
