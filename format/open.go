@@ -3,82 +3,67 @@ package format
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 )
 
 // openIndexed takes the blocks from the index and reports whether the end of
-// the file led to an intact one.
-func (r *Reader) openIndexed() (bool, error) {
-	end, err := r.findEnd()
-	if err != nil || end.Type != BlockEnd {
-		return false, err
+// the file led to an intact one. Where it does not, or the disk fails to read
+// there, walking the blocks may still find them.
+func (r *Reader) openIndexed() bool {
+	end, ok := r.findEnd()
+	if !ok {
+		return false
 	}
 	var bufs buffers
 	payload, err := r.payload.read(&end, &bufs)
 	if err != nil {
-		return false, ignoreDamage(err)
+		return false
 	}
 	var at struct {
 		Index int64 `json:"index_offset_bytes"`
 	}
 	if json.Unmarshal(payload, &at) != nil || at.Index <= 0 || at.Index > end.Offset-headerSize {
-		return false, nil
+		return false
 	}
 	var h [headerSize]byte
 	if _, err := r.src.ReadAt(h[:], at.Index); err != nil {
-		return false, fmt.Errorf("read index header: %w", err)
+		return false
 	}
 	index, err := parseHeader(h[:], at.Index)
 	if err != nil || index.Type != BlockIndex || index.End() != end.Offset {
-		return false, nil
+		return false
 	}
 	if payload, err = r.payload.read(&index, &bufs); err != nil {
-		return false, ignoreDamage(err)
+		return false
 	}
 	blocks, err := decodeIndex(payload, index.Offset, int(r.maxMemory/8/blockInfoCost))
 	if err != nil || len(blocks) != int(index.Seq) {
-		return false, nil
+		return false
 	}
 	r.blocks = append(blocks, index, end)
-	return true, nil
+	return true
+}
+
+// findEnd returns the end block, if the file ends with one.
+func (r *Reader) findEnd() (BlockInfo, bool) {
+	tail := make([]byte, min(r.size, maxTrailer+headerSize))
+	off := r.size - int64(len(tail))
+	if n, _ := r.src.ReadAt(tail, off); n < len(tail) {
+		return BlockInfo{}, false
+	}
+	for at := len(tail); ; {
+		if at = bytes.LastIndex(tail[:at], []byte(syncMark)); at < 0 {
+			return BlockInfo{}, false
+		}
+		b, err := parseHeader(tail[at:], off+int64(at))
+		if err == nil && b.Type == BlockEnd && b.End() == r.size {
+			return b, true
+		}
+	}
 }
 
 // blockInfoCost is the memory that knowing of a block takes, bytes.
 const blockInfoCost = 160
-
-// ignoreDamage returns err if it is one of the operating system rather than of
-// the content.
-func ignoreDamage(err error) error {
-	for _, content := range []error{ErrTruncated, ErrChecksum, ErrMalformed, ErrLimit, errUnknown} {
-		if errors.Is(err, content) {
-			return nil
-		}
-	}
-	return err
-}
-
-// findEnd returns the end block, if the file ends with one.
-func (r *Reader) findEnd() (BlockInfo, error) {
-	tail := make([]byte, min(r.size, maxTrailer+headerSize))
-	off := r.size - int64(len(tail))
-	if n, err := r.src.ReadAt(tail, off); n < len(tail) {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = ErrTruncated
-		}
-		return BlockInfo{}, fmt.Errorf("read end of capture: %w", err)
-	}
-	for at := len(tail); ; {
-		if at = bytes.LastIndex(tail[:at], []byte(syncMark)); at < 0 {
-			return BlockInfo{}, nil
-		}
-		b, err := parseHeader(tail[at:], off+int64(at))
-		if err == nil && b.Type == BlockEnd && b.End() == r.size {
-			return b, nil
-		}
-	}
-}
 
 // loadFacts reads the header, the schema and the end.
 func (r *Reader) loadFacts() {

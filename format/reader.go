@@ -101,9 +101,7 @@ func (r *Reader) Close() error {
 }
 
 func (r *Reader) open() error {
-	if ok, err := r.openIndexed(); err != nil {
-		return err
-	} else if !ok {
+	if !r.openIndexed() {
 		s := scan{r: r.src, size: r.size}
 		if err := s.run(); err != nil {
 			return err

@@ -30,10 +30,12 @@ type scan struct {
 	r    io.ReaderAt
 	size int64
 
-	blocks []BlockInfo
-	damage []Damage
-	buf    []byte
-	prev   []byte
+	blocks  []BlockInfo
+	damage  []Damage
+	checked int64 // bytes of payloads that resync has read
+	failed  error // the last error of reading
+	buf     []byte
+	prev    []byte
 }
 
 // maxLeader is how far into a file the first block is searched for.
@@ -43,10 +45,15 @@ func (s *scan) run() error {
 	var h [headerSize]byte
 	for off := int64(0); off < s.size; {
 		n, err := s.r.ReadAt(h[:min(headerSize, s.size-off)], off)
-		if n < int(min(headerSize, s.size-off)) && err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read block header at offset %d: %w", off, err)
+		if n == headerSize || errors.Is(err, io.EOF) {
+			err = nil
 		}
-		b, err := parseHeader(h[:n], off)
+		var b BlockInfo
+		if err == nil {
+			b, err = parseHeader(h[:n], off)
+		} else {
+			s.failed = fmt.Errorf("read block header at offset %d: %w", off, err)
+		}
 		if errors.Is(err, ErrVersion) && len(s.blocks) == 0 {
 			return err
 		}
@@ -66,9 +73,17 @@ func (s *scan) run() error {
 		}
 	}
 	if len(s.blocks) == 0 {
-		return ErrNotCapture
+		return s.nothing()
 	}
 	return nil
+}
+
+// nothing is the error when there is no block.
+func (s *scan) nothing() error {
+	if s.failed != nil {
+		return s.failed
+	}
+	return ErrNotCapture
 }
 
 // resync is called when there is no block at off. It returns the offset of the
@@ -80,8 +95,12 @@ func (s *scan) resync(off int64, typ BlockType, cause error) (int64, error) {
 	if n := len(s.blocks); n > 0 {
 		last := s.blocks[n-1]
 		minSeq = int64(last.Seq)
-		if crc, err := checkPayload(s.r, &last, &s.buf); err != nil || !crc {
-			from = last.Offset
+		// The bound is for files in which every header claims, falsely, a large
+		// payload that holds the next header.
+		if s.checked += int64(last.StoredLen); s.checked <= 4*s.size {
+			if intact, err := checkPayload(s.r, &last, &s.buf); err != nil || !intact {
+				from = last.Offset
+			}
 		}
 	}
 	limit := s.size
@@ -98,7 +117,7 @@ func (s *scan) resync(off int64, typ BlockType, cause error) (int64, error) {
 	}
 	if next < 0 {
 		if len(s.blocks) == 0 {
-			return 0, ErrNotCapture
+			return 0, s.nothing()
 		}
 		next = s.size
 	}
@@ -109,7 +128,10 @@ func (s *scan) resync(off int64, typ BlockType, cause error) (int64, error) {
 // search returns the offset of the first header in [from, limit) whose
 // sequence number is above minSeq, or -1.
 func (s *scan) search(from, limit, minSeq int64) (int64, error) {
-	const window = 256 << 10
+	const (
+		window = 256 << 10
+		sector = 4 << 10 // what is skipped where the disk does not read
+	)
 	if s.prev == nil {
 		s.prev = make([]byte, window)
 	}
@@ -117,7 +139,9 @@ func (s *scan) search(from, limit, minSeq int64) (int64, error) {
 		n, err := s.r.ReadAt(s.prev[:min(window, s.size-from)], from)
 		if n < headerSize {
 			if err != nil && !errors.Is(err, io.EOF) {
-				return 0, fmt.Errorf("search for a block from offset %d: %w", from, err)
+				s.failed = fmt.Errorf("search for a block from offset %d: %w", from, err)
+				from += sector
+				continue
 			}
 			return -1, nil
 		}

@@ -44,7 +44,7 @@ func parseEvent(w *Writer, line string) (Event, error) {
 		return Event{}, err
 	}
 	if len(words) < 4 {
-		return Event{}, errors.New("want TIME PID/TID COMM KIND field=value ...")
+		return Event{}, errors.New("want TIME PID/TID COMM KIND, then field=value")
 	}
 	var e Event
 	ns, err := parseSeconds(words[0])

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"errors"
 	"fmt"
 	"math"
 )
@@ -295,4 +296,15 @@ func (v *validator) end() {
 			v.add(v.r.size, BlockEnd, -1, "counts %d events of %s, the blocks hold %d", want, v.r.KindInfo(Kind(k)).Name, n)
 		}
 	}
+}
+
+// ignoreDamage returns err if it is one of the operating system rather than of
+// the content.
+func ignoreDamage(err error) error {
+	for _, content := range []error{ErrTruncated, ErrChecksum, ErrMalformed, ErrLimit, errUnknown} {
+		if errors.Is(err, content) {
+			return nil
+		}
+	}
+	return err
 }
