@@ -136,6 +136,17 @@ static __always_inline __u64 take_stack(struct pt_regs *ctx, struct thread *t)
 	return s->hash;
 }
 
+/* The size of an array. One that does not fit fails, and must look neither small
+ * nor, for realloc, like nothing. */
+static __always_inline __u64 array_size(__u64 n, __u64 size)
+{
+	__u64 most = n ? ~0ull / n : ~0ull;
+
+	/* Or clang sees an overflow check, for which it multiplies 128 bits. */
+	asm volatile("" : "+r"(most));
+	return size > most ? ~0ull : n * size;
+}
+
 static __always_inline void read_args(struct pt_regs *ctx, struct call *c)
 {
 	switch (c->shape) {
@@ -143,7 +154,7 @@ static __always_inline void read_args(struct pt_regs *ctx, struct call *c)
 		c->size = PT_REGS_PARM1(ctx);
 		break;
 	case OfCalloc:
-		c->size = PT_REGS_PARM1(ctx) * PT_REGS_PARM2(ctx); /* an overflow returns NULL */
+		c->size = array_size(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
 		break;
 	case OfAlign:
 		c->size = PT_REGS_PARM2(ctx);
@@ -159,7 +170,7 @@ static __always_inline void read_args(struct pt_regs *ctx, struct call *c)
 		break;
 	case OfReallocarray:
 		c->ptr = PT_REGS_PARM1(ctx);
-		c->size = PT_REGS_PARM2(ctx) * PT_REGS_PARM3(ctx);
+		c->size = array_size(PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
 		c->entry = bpf_ktime_get_ns();
 		break;
 	}

@@ -102,7 +102,7 @@ static __always_inline void emit_mapping(const struct args *args, __u64 start)
 	e->pad = 0;
 	if (bpf_probe_read_kernel_str(e->name, sizeof(e->name), BPF_CORE_READ(f, f_path.dentry, d_name.name)) < 0)
 		e->name[0] = 0;
-	SUBMIT(e);
+	SUBMIT_NOW(e);
 }
 
 SEC("tracepoint/syscalls/sys_exit_mmap")

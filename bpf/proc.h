@@ -71,7 +71,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	e->pad = 0;
 	if (bpf_probe_read_kernel_str(e->path, sizeof(e->path), bprm->filename) < 0)
 		e->path[0] = 0;
-	SUBMIT(e);
+	SUBMIT_NOW(e);
 	return 0;
 }
 

@@ -82,3 +82,6 @@ static __always_inline void *reserve(__u64 size, __u8 kind)
 /* A wake-up costs more than a record. The reader looks by itself, often enough
  * for the ring's size. */
 #define SUBMIT(e) bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP)
+
+/* For what the reader has to act on. */
+#define SUBMIT_NOW(e) bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP)

@@ -210,7 +210,7 @@ func (r *recorder) fork(rec []byte) error {
 	if err := r.w.Append(e); err != nil || r.heap == nil || r.heap.at.FollowsFork() || f.Hdr.Aux&forkIsThread != 0 {
 		return err
 	}
-	return r.started(child.pid)
+	return r.heap.join(child.pid)
 }
 
 // exec is told in the old life of the task, with the space of the new one.
@@ -221,6 +221,7 @@ func (r *recorder) exec(rec []byte) error {
 	}
 	e := r.event(format.KindExec, &x.Hdr)
 	p := r.procs.exec(x.Hdr.Pid, x.Hdr.Aux, cstring(x.Comm[:]))
+	known := r.alive[x.Hdr.Pid]
 	r.alive[x.Hdr.Pid] = true
 	e.V[format.ExecPath] = uint64(r.w.String(cstring(x.Path[:])))
 	e.V[format.ExecSpace] = uint64(p.space.id)
@@ -231,7 +232,13 @@ func (r *recorder) exec(rec []byte) error {
 	if err := r.tellMappings(p, int64(x.Hdr.Time)); err != nil {
 		return err
 	}
-	return r.started(p.pid)
+	switch {
+	case r.heap == nil:
+		return nil
+	case known && r.heap.at.FollowsFork():
+		return r.heap.replaced(p.pid, moduleKey{userDev(x.Dev), x.Ino}, cstring(x.Path[:]), int64(x.Hdr.Time))
+	}
+	return r.heap.join(p.pid) // its name made it a target
 }
 
 func (r *recorder) exit(rec []byte) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/tcap-dev/tcap/capture/probe"
 )
@@ -16,6 +17,7 @@ type heapProbes struct {
 	// functions mirrors the map of that name: what is probed, by table and
 	// offset in the page.
 	functions map[uint32]uint32
+	armed     map[moduleKey]bool // executables whose processes need nothing more
 }
 
 func (r *recorder) attachHeap() error {
@@ -28,7 +30,7 @@ func (r *recorder) attachHeap() error {
 		return err
 	}
 	r.closers = append(r.closers, at.Close)
-	r.heap = &heapProbes{r: r, at: at, said: map[string]bool{}, functions: map[uint32]uint32{}}
+	r.heap = &heapProbes{r: r, at: at, said: map[string]bool{}, functions: map[uint32]uint32{}, armed: map[moduleKey]bool{}}
 	r.modules.opened = r.heap.appeared
 	if tfs == nil {
 		return r.heap.warn("tracefs cannot be used: children of targets are recorded from a moment after their birth, mappings not at all; see `tcap doctor`")
@@ -41,9 +43,20 @@ func (r *recorder) attachHeap() error {
 	return r.attachMemory(tfs)
 }
 
-// started probes the allocators of a process: those that it has mapped, and
-// those that it is going to map, which costs nothing until it does.
-func (h *heapProbes) started(pid uint32) error {
+// join makes a process a target, with all that it forks.
+func (h *heapProbes) join(pid uint32) error {
+	if err := h.arm(pid); err != nil {
+		return err
+	}
+	if err := h.at.AddTarget(int(pid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return h.failed(err)
+	}
+	return nil
+}
+
+// arm probes the allocators of a process: those that it has mapped, and those
+// that it is going to map, which costs nothing until it does.
+func (h *heapProbes) arm(pid uint32) error {
 	found, err := probe.FindAllocators(int(pid))
 	if err != nil && ended(pid) {
 		return nil // the ring will say so
@@ -55,22 +68,45 @@ func (h *heapProbes) started(pid uint32) error {
 	if err != nil && ended(pid) {
 		return nil
 	}
-	if err := h.probe(later, err); err != nil {
+	return h.probe(later, err)
+}
+
+// replaced arms a target that has replaced its image, unless that was done for
+// the same executable before. What it allocates until then is missed, which is
+// nothing if its allocator was probed already, as libc is in most cases.
+func (h *heapProbes) replaced(pid uint32, executable moduleKey, name string, at int64) error {
+	if h.armed[executable] {
+		return nil
+	}
+	h.armed[executable] = true
+	before := len(h.at.Attachments())
+	if err := h.arm(pid); err != nil {
 		return err
 	}
-	if err := h.at.AddTarget(int(pid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return h.failed(err)
+	if len(h.at.Attachments()) == before {
+		return nil
 	}
-	return nil
+	return h.late(pid, name, at)
+}
+
+// late says that probes came after the code that they are for.
+func (h *heapProbes) late(pid uint32, name string, since int64) error {
+	return h.r.note(true, fmt.Sprintf("pid %d: %s has an allocator that was not known before: what it did in the first %v is not recorded",
+		pid, name, time.Duration(monotonic()-since).Round(10*time.Microsecond)))
 }
 
 // appeared looks whether a file that was just mapped for the first time is an
 // allocator. One that the dynamic loader was bound to map is probed already; one
 // that came by dlopen from an unusual place is probed from here on.
 func (h *heapProbes) appeared(pid uint32, m *module) {
+	start := monotonic()
 	o, err := probe.ReadObject("/proc/self/fd/"+itoa(m.file.Fd()), m.path, false)
-	if err == nil && len(o.Functions) > 0 {
-		h.probe([]probe.Object{o}, nil)
+	if err != nil || len(o.Functions) == 0 {
+		return
+	}
+	before := len(h.at.Attachments())
+	if h.probe([]probe.Object{o}, nil) == nil && len(h.at.Attachments()) > before {
+		h.late(pid, m.path, start)
 	}
 }
 
@@ -154,13 +190,4 @@ func (h *heapProbes) warn(text string) error {
 	}
 	h.said[text] = true
 	return h.r.note(true, text)
-}
-
-// started is called when a target begins: at the recording's start, at a fork
-// whose probes are not inherited, and after an exec.
-func (r *recorder) started(pid uint32) error {
-	if r.heap == nil {
-		return nil
-	}
-	return r.heap.started(pid)
 }

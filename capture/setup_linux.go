@@ -230,7 +230,10 @@ func (r *recorder) attach() ([]uint32, error) {
 		return nil, err
 	}
 	for _, pid := range pids {
-		if err := r.started(pid); err != nil {
+		if r.heap == nil {
+			break
+		}
+		if err := r.heap.join(pid); err != nil {
 			return nil, err
 		}
 	}
