@@ -191,7 +191,7 @@ enum sk_rst_reason {
 	SK_RST_REASON_NOT_SPECIFIED,
 };
 
-/* Its field err is there from Linux 6.17 on, which then is also told to the program. */
+/* Where it has the field err (6.18), that is also told to the program. */
 struct trace_event_raw_tcp_retransmit_skb {
 	int err;
 } __core;

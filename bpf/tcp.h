@@ -11,7 +11,7 @@
  * said below of connections holds for them.
  *
  * A child of a listener is told of at its first change after 10 -> 3: at that
- * change itself, kernels before 6.17 have not yet set its ports, and then
+ * change itself, older kernels (6.1) have not yet set its ports, and then
  * overwrite its cookie (inet_csk_clone_lock).
  */
 #pragma once

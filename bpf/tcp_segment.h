@@ -55,7 +55,7 @@ int tcp_retransmitted(__u64 *ctx)
 	struct tcp_retransmit *e;
 	struct connection *c;
 
-	/* Since 6.17 also told of what could not be sent. */
+	/* Newer kernels (6.18) also tell of what could not be sent. */
 	if (bpf_core_field_exists(struct trace_event_raw_tcp_retransmit_skb, err) && (int)ctx[2])
 		return 0;
 	c = find_whole(sk);
