@@ -1,0 +1,509 @@
+package capture_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tcap-dev/tcap/analyze"
+	"github.com/tcap-dev/tcap/capture"
+	"github.com/tcap-dev/tcap/capture/kerneltest"
+	"github.com/tcap-dev/tcap/format"
+)
+
+// These tests record programs that tell the truth about themselves (see
+// testdata/programs/heap/truth.h) and compare the capture with it: each event
+// where one thread acts, and the totals of `tcap analyze leaks` to the byte.
+
+// patience is how long a test waits for what must come.
+var patience = kerneltest.Patience(60 * time.Second)
+
+const (
+	programs = "../testdata/programs/heap/"
+	musl     = "-specs=/usr/lib/x86_64-linux-musl/musl-gcc.specs"
+	mark     = 31337 // MARK of truth.h
+)
+
+// build compiles a program of testdata/programs/heap. Calls of allocators are
+// kept as they are written.
+func build(t testing.TB, name string, flags ...string) string {
+	t.Helper()
+	kerneltest.Require(t)
+	// The hash that names the program must cover the header.
+	header, err := os.ReadFile(programs + "truth.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fmt.Sprintf("-DTRUTH=%d", len(header))
+	return kerneltest.Build(t, programs+name, append([]string{"-O2", "-fno-builtin", "-w", id}, flags...)...)
+}
+
+// A result is a finished recording and what the recorded program said.
+type result struct {
+	t     *testing.T
+	path  string
+	sum   *capture.Summary
+	said  []string          // facts, in order
+	value map[string]string // key=value lines
+	notes string            // what tcap said on stderr
+}
+
+func options(t *testing.T) (capture.Options, *bytes.Buffer) {
+	var notes bytes.Buffer
+	return capture.Options{
+		Output: filepath.Join(t.TempDir(), "x.tcap"), Packs: []string{"heap"}, Stderr: &notes,
+	}, &notes
+}
+
+// record runs a program under a recording.
+func record(t *testing.T, argv ...string) *result {
+	t.Helper()
+	o, notes := options(t)
+	return recordWith(t, o, notes, argv...)
+}
+
+// recordWith is record with options of the test's own. The program writes to
+// the test's standard output, which is a file meanwhile.
+func recordWith(t *testing.T, o capture.Options, notes *bytes.Buffer, argv ...string) *result {
+	t.Helper()
+	kerneltest.Require(t)
+	out, err := os.CreateTemp(t.TempDir(), "stdout")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	stdout := os.Stdout
+	os.Stdout = out
+	defer func() { os.Stdout = stdout }()
+	o.Command = argv
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	sum, err := capture.Record(ctx, o)
+	if err != nil {
+		t.Fatalf("record %q: %v", argv, err)
+	}
+	if ctx.Err() != nil {
+		t.Fatalf("%q did not end within %v", argv, patience)
+	}
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &result{t: t, path: o.Output, sum: sum, notes: notes.String()}
+	r.hear(string(text))
+	return r
+}
+
+// hear takes lines of the program.
+func (r *result) hear(text string) {
+	if r.value == nil {
+		r.value = map[string]string{}
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if k, v, ok := strings.Cut(line, "="); ok && !strings.Contains(k, " ") {
+			r.value[k] = v
+		} else if f, _, _ := strings.Cut(line, " "); facts[f] {
+			r.said = append(r.said, line)
+		}
+	}
+	if e := r.value["error"]; e != "" {
+		r.t.Fatalf("the program could not do its part: %s", e)
+	}
+}
+
+var facts = map[string]bool{"alloc": true, "realloc": true, "free": true, "map": true, "unmap": true, "remap": true, "brk": true}
+
+// complete fails the test unless the program came to its end and nothing was lost.
+func (r *result) complete() *result {
+	r.t.Helper()
+	if r.value["end"] != "1" || r.sum.ExitStatus != 0 {
+		r.t.Fatalf("the program did not come to its end: exit status %d, said %v", r.sum.ExitStatus, r.value)
+	}
+	if r.sum.Lost != 0 {
+		r.t.Fatalf("%d events lost", r.sum.Lost)
+	}
+	if r.notes != "" {
+		r.t.Errorf("tcap said %q", r.notes)
+	}
+	return r
+}
+
+// number reads a value that the program said.
+func (r *result) number(key string) uint64 {
+	r.t.Helper()
+	n, err := strconv.ParseUint(r.value[key], 0, 64)
+	if err != nil {
+		r.t.Fatalf("the program did not say %s: %v", key, err)
+	}
+	return n
+}
+
+// A happening is an event and who did it.
+type happening struct {
+	format.Event
+	task format.Task
+}
+
+// events reads all events of some kinds.
+func (r *result) events(kinds ...format.Kind) []happening {
+	r.t.Helper()
+	f, err := format.Open(r.path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer f.Close()
+	var list []happening
+	for e, err := range f.Events(format.Filter{Kinds: format.NewKindSet(kinds...)}) {
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		list = append(list, happening{*e, f.Task(e.Task)})
+	}
+	return list
+}
+
+// fact is the event as the programs tell it; "" for kinds that they do not.
+func (h *happening) fact(fns []string) string {
+	switch v := &h.V; h.Kind {
+	case format.KindAlloc:
+		return fmt.Sprintf("alloc %s %d %#x", fns[v[format.AllocFn]], v[format.AllocSize], v[format.AllocAddr])
+	case format.KindRealloc:
+		return fmt.Sprintf("realloc %s %d %#x %#x", fns[v[format.ReallocFn]], v[format.ReallocSize], v[format.ReallocOld], v[format.ReallocAddr])
+	case format.KindFree:
+		return fmt.Sprintf("free %s %#x", fns[v[format.FreeFn]], v[format.FreeAddr])
+	case format.KindMap:
+		return fmt.Sprintf("map %d %#x", v[format.MapLength], v[format.MapAddr])
+	case format.KindUnmap:
+		return fmt.Sprintf("unmap %d %#x", v[format.UnmapLength], v[format.UnmapAddr])
+	case format.KindRemap:
+		return fmt.Sprintf("remap %d %#x %d %#x", v[format.RemapOldLength], v[format.RemapOld], v[format.RemapLength], v[format.RemapAddr])
+	case format.KindBrk:
+		return fmt.Sprintf("brk %#x %#x", v[format.BrkOld], v[format.BrkNew])
+	}
+	return ""
+}
+
+// names of the functions of heap events.
+func functions() []string {
+	return format.Kinds[format.KindAlloc].Fields[format.AllocFn].Enum
+}
+
+var heapKinds = []format.Kind{format.KindAlloc, format.KindRealloc, format.KindFree}
+
+// marked are the events of some kinds after a first mark and before a second,
+// after a third and before a fourth, and so on.
+func (r *result) marked(kinds ...format.Kind) []happening {
+	r.t.Helper()
+	wanted := format.NewKindSet(kinds...)
+	var list []happening
+	inside := false
+	var freed uint64 // the mark, which is freed next
+	for _, h := range r.events(append([]format.Kind{format.KindAlloc, format.KindFree}, kinds...)...) {
+		switch {
+		case h.Kind == format.KindAlloc && h.V[format.AllocSize] == mark:
+			inside = !inside
+			freed = h.V[format.AllocAddr]
+		case h.Kind == format.KindFree && h.V[format.FreeAddr] == freed:
+			freed = 0
+		case inside && wanted.Has(h.Kind):
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
+// exact compares the heap events between the marks with what the program told.
+func (r *result) exact() {
+	r.t.Helper()
+	var got []string
+	for _, h := range r.marked(heapKinds...) {
+		got = append(got, h.fact(functions()))
+	}
+	r.same(got, r.said)
+}
+
+// same compares facts.
+func (r *result) same(got, want []string) {
+	r.t.Helper()
+	if len(want) == 0 {
+		r.t.Error("the program told no facts")
+	}
+	for i := range max(len(got), len(want)) {
+		g, w := "(nothing)", "(nothing)"
+		if i < len(got) {
+			g = got[i]
+		}
+		if i < len(want) {
+			w = want[i]
+		}
+		if !sameFact(g, w) {
+			r.t.Errorf("event %d is %q, the program did %q\ngot:\n\t%s\nwant:\n\t%s", i, g, w,
+				strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+			return
+		}
+	}
+}
+
+// sameFact compares two facts, the second of which may name alternatives.
+func sameFact(got, want string) bool {
+	g, w := strings.Fields(got), strings.Fields(want)
+	if len(g) != len(w) {
+		return false
+	}
+	for i := range g {
+		match := false
+		for alternative := range strings.SplitSeq(w[i], "|") {
+			match = match || g[i] == alternative
+		}
+		if !match {
+			return false
+		}
+	}
+	return true
+}
+
+// leaks runs the analysis with flags of its own.
+func (r *result) leaks(flags ...string) *analyze.Leaks {
+	r.t.Helper()
+	f, err := format.Open(r.path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer f.Close()
+	for _, a := range analyze.List() {
+		if a.Name != "leaks" {
+			continue
+		}
+		fs := pflag.NewFlagSet("leaks", pflag.ContinueOnError)
+		runner := a.New(fs)
+		if err := fs.Parse(flags); err != nil {
+			r.t.Fatal(err)
+		}
+		res, err := runner.Run(r.t.Context(), f, format.Filter{})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		return res.(*analyze.Leaks)
+	}
+	r.t.Fatal("there is no analysis of leaks")
+	return nil
+}
+
+// leaked compares the totals of the analysis with what the program says it
+// left: blocks=N and bytes=N.
+func (r *result) leaked() *analyze.Leaks {
+	r.t.Helper()
+	l := r.leaks()
+	if blocks, bytes := r.number("blocks"), r.number("bytes"); l.Total.Blocks != blocks || l.Total.Bytes != bytes {
+		r.t.Errorf("leaks: %d blocks and %d bytes, the program left %d and %d\n%s",
+			l.Total.Blocks, l.Total.Bytes, blocks, bytes, r.text(l))
+	}
+	if l.UnknownFrees != 0 || l.DoubleFrees != 0 || l.InferredFrees != 0 {
+		r.t.Errorf("frees: %d unknown, %d double, %d inferred, want none", l.UnknownFrees, l.DoubleFrees, l.InferredFrees)
+	}
+	return l
+}
+
+func (r *result) text(l *analyze.Leaks) string {
+	var b bytes.Buffer
+	if err := l.Text(&b, 120); err != nil {
+		r.t.Fatal(err)
+	}
+	return b.String()
+}
+
+// A target is a program that runs before it is recorded, and waits for the
+// test's word where it says so.
+type target struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+	all bytes.Buffer // what it said
+}
+
+func start(t *testing.T, argv ...string) *target {
+	t.Helper()
+	p := &target{t: t, cmd: exec.Command(argv[0], argv[1:]...)}
+	p.cmd.Stderr = os.Stderr
+	var err error
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.out = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // harmless when it has ended
+		p.cmd.Process.Kill()
+		p.cmd.Wait()
+	})
+	return p
+}
+
+// await reads lines until one is the given word.
+func (p *target) await(word string) {
+	p.t.Helper()
+	for {
+		line, err := p.out.ReadString('\n')
+		p.all.WriteString(line)
+		if strings.TrimSpace(line) == word {
+			return
+		}
+		if err != nil {
+			p.t.Fatalf("the program ended without %q, it said\n%s", word, p.all.String())
+		}
+	}
+}
+
+// tell sends it a byte.
+func (p *target) tell(b byte) {
+	p.t.Helper()
+	if _, err := p.in.Write([]byte{b}); err != nil {
+		p.t.Fatalf("tell the program %q: %v", b, err)
+	}
+}
+
+// wait reads the rest of what it says and waits for its end.
+func (p *target) wait() {
+	p.t.Helper()
+	if _, err := io.Copy(&p.all, p.out); err != nil {
+		p.t.Fatal(err)
+	}
+	p.cmd.Wait() // its status is the test's to judge
+}
+
+// A recording is a capture in the making.
+type recording struct {
+	t      *testing.T
+	path   string
+	notes  *bytes.Buffer
+	cancel context.CancelFunc
+	done   chan error
+	sum    *capture.Summary
+}
+
+// attach begins a recording and returns once its probes are set.
+func attach(t *testing.T, change func(*capture.Options)) *recording {
+	t.Helper()
+	kerneltest.Require(t)
+	o, notes := options(t)
+	r := &recording{t: t, path: o.Output, notes: notes, done: make(chan error, 1)}
+	begun := make(chan struct{}, 1)
+	o.Progress = func(capture.Summary) {
+		select {
+		case begun <- struct{}{}:
+		default:
+		}
+	}
+	change(&o)
+	var ctx context.Context
+	ctx, r.cancel = context.WithTimeout(t.Context(), patience)
+	t.Cleanup(r.cancel)
+	go func() {
+		var err error
+		r.sum, err = capture.Record(ctx, o)
+		r.done <- err
+	}()
+	select {
+	case <-begun:
+	case err := <-r.done:
+		t.Fatalf("record: %v, said %q", err, notes)
+	}
+	return r
+}
+
+// attachTo records processes by pid.
+func attachTo(t *testing.T, targets ...*target) *recording {
+	t.Helper()
+	return attach(t, func(o *capture.Options) {
+		for _, p := range targets {
+			o.Pids = append(o.Pids, p.cmd.Process.Pid)
+		}
+	})
+}
+
+// stop ends the recording.
+func (r *recording) stop(said string) *result {
+	r.t.Helper()
+	r.cancel()
+	return r.ended(said)
+}
+
+// ended waits for the end that the recording finds by itself.
+func (r *recording) ended(said string) *result {
+	r.t.Helper()
+	select {
+	case err := <-r.done:
+		if err != nil {
+			r.t.Fatalf("record: %v", err)
+		}
+	case <-time.After(patience):
+		r.t.Fatal("the recording did not end")
+	}
+	res := &result{t: r.t, path: r.path, sum: r.sum, notes: r.notes.String()}
+	res.hear(said)
+	return res
+}
+
+func itoa[T int | uint64 | uint32](n T) string { return strconv.FormatUint(uint64(n), 10) }
+
+// legal checks the order of the events alone: no address is handed out twice
+// without dying in between, and none dies twice. It knows nothing of the
+// analysis, and no race between a realloc and a malloc.
+func (r *result) legal() {
+	r.t.Helper()
+	type key struct {
+		space uint32
+		addr  uint64
+	}
+	live := map[key]bool{}
+	bad := 0
+	wrong := func(h happening, what string) {
+		if bad++; bad <= 5 {
+			r.t.Errorf("event %d, %s: %s", h.Seq, h.fact(functions()), what)
+		}
+	}
+	for _, h := range r.events(heapKinds...) {
+		died, born := uint64(0), uint64(0)
+		switch h.Kind {
+		case format.KindAlloc:
+			born = h.V[format.AllocAddr]
+		case format.KindFree:
+			died = h.V[format.FreeAddr]
+		case format.KindRealloc:
+			died, born = h.V[format.ReallocOld], h.V[format.ReallocAddr]
+		}
+		if k := (key{h.task.Space, died}); died != 0 {
+			if !live[k] {
+				wrong(h, "no block is live there")
+			}
+			delete(live, k)
+		}
+		if k := (key{h.task.Space, born}); born != 0 {
+			if live[k] {
+				wrong(h, "a block is live there already")
+			}
+			live[k] = true
+		}
+	}
+	if len(live) == 0 {
+		r.t.Error("no block is live: was anything recorded?")
+	}
+}
