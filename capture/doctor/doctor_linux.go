@@ -114,6 +114,11 @@ func reason(err error) string {
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return "this kernel does not have it"
 	}
+	return line(err)
+}
+
+// line is the first line of an error, as far as it fits a table.
+func line(err error) string {
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	const most = 200
 	if len(text) > most {

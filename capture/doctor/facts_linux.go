@@ -171,8 +171,31 @@ func (m *machine) unprivileged() Row {
 	return m.setting("kernel/unprivileged_bpf_disabled", "", "BPF programs take CAP_BPF")
 }
 
+// paranoid opens a perf event, since kernels differ in what a value means: with
+// 3, Debian's grants perf events to CAP_SYS_ADMIN alone.
 func (m *machine) paranoid() Row {
-	return m.setting("kernel/perf_event_paranoid", "-1", "probes take CAP_PERFMON")
+	v, err := sysctl("kernel/perf_event_paranoid")
+	if err != nil {
+		v = "no such setting"
+	}
+	row := tried(perfEvent(unix.PERF_TYPE_SOFTWARE, unix.PERF_COUNT_SW_DUMMY), v+", which lets tcap open perf events",
+		"nothing can be recorded but the lives of processes", "run as root, or: sysctl kernel.perf_event_paranoid=2")
+	if row.State != OK && m.privileged() {
+		row.Found, row.Fix = v+", with which this kernel wants CAP_SYS_ADMIN", "run as root, or: sysctl kernel.perf_event_paranoid=2"
+	} else if row.State != OK {
+		row.Found = v
+	}
+	return row
+}
+
+// perfEvent opens and closes a perf event on a CPU, for all tasks.
+func perfEvent(typ uint32, config uint64) error {
+	attr := unix.PerfEventAttr{Type: typ, Config: config, Size: unix.PERF_ATTR_SIZE_VER1, Bits: unix.PerfBitDisabled}
+	fd, err := unix.PerfEventOpen(&attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("perf_event_open: %w", err)
+	}
+	return unix.Close(fd)
 }
 
 func (m *machine) memlock() Row {

@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/tcap-dev/tcap/capture"
 	"github.com/tcap-dev/tcap/capture/probe"
@@ -97,8 +98,11 @@ func (m *machine) syscallTracepoints() Row {
 	if m.fs == nil {
 		return Row{State: Missing, Found: "no tracefs", Cost: cost, Fix: runAsRoot}
 	}
-	_, err := m.fs.EventID("syscalls", "sys_enter_mmap")
-	return tried(err, "present", cost, fix)
+	id, err := m.fs.EventID("syscalls", "sys_enter_mmap")
+	if err == nil {
+		err = perfEvent(unix.PERF_TYPE_TRACEPOINT, id)
+	}
+	return tried(err, "opened one", cost, fix)
 }
 
 // uprobes sets a probe in tcap itself, where it began and never comes again.
@@ -122,7 +126,11 @@ func (m *machine) uprobes() Row {
 		return exe.Uprobe("", p, opts)
 	})
 	if err != nil {
-		return tried(err, "", cost, "use a kernel with CONFIG_UPROBE_EVENTS, Linux 5.15 or later")
+		row := tried(err, "", cost, "use a kernel with CONFIG_UPROBE_EVENTS, Linux 5.15 or later")
+		if m.privileged() {
+			row.Found = "by tracefs: " + line(traced) + "; by perf: " + line(err)
+		}
+		return row
 	}
 	return Row{State: Limited, Found: "attached one by perf, none by tracefs: " + reason(traced),
 		Cost: "children of targets are recorded from a moment after their birth", Fix: runAsRoot}
