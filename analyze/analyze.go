@@ -45,7 +45,8 @@ type Runner interface {
 	Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error)
 }
 
-// A Result is the answer of an analyzer.
+// A Result is the answer of an analyzer. It may look stacks up in the capture's
+// Reader, which must stay open for as long as the result is rendered.
 type Result interface {
 	// Text writes tables of at most width columns, and ends with the line
 	// that says how far to trust them.

@@ -34,8 +34,8 @@ func (c Capture) Since(t int64) int64 { return t - c.StartMonoNs }
 // object of every JSON document.
 type Completeness struct {
 	LostEvents    map[string]uint64 `json:"lost_events"`    // by kind; "unknown" where the recorder cannot say
-	Truncated     bool              `json:"truncated"`      // the file was cut: no clean end
-	CleanEnd      bool              `json:"clean_end"`      // the opposite of Truncated
+	Truncated     bool              `json:"truncated"`      // it ends before the recording did: the file was cut, or could not be written on
+	CleanEnd      bool              `json:"clean_end"`      // the file was not cut
 	DamagedBlocks int               `json:"damaged_blocks"` // blocks that could not be read
 	MissingEvents uint64            `json:"missing_events"` // events in damaged blocks, as far as known
 	LossWindows   []LossWindow      `json:"loss_windows"`   // when events were lost
@@ -80,7 +80,10 @@ func (c Completeness) Line() string {
 	if c.MissingEvents > 0 {
 		parts = append(parts, fmt.Sprintf("%d events of the file missing", c.MissingEvents))
 	}
-	if c.Truncated {
+	switch {
+	case c.Truncated && c.CleanEnd:
+		parts = append(parts, "the file could not be written to the end of the recording, what came after is unknown")
+	case c.Truncated:
 		parts = append(parts, "the file has no clean end, what came after is unknown")
 	}
 	return "INCOMPLETE: " + strings.Join(parts, "; ") + "."
@@ -115,8 +118,9 @@ func Describe(r *format.Reader) (Capture, Completeness, error) {
 		LossWindows: []LossWindow{},
 		Notes:       []string{},
 	}
-	_, q.CleanEnd = r.Trailer()
-	q.Truncated = !q.CleanEnd
+	end, clean := r.Trailer()
+	q.CleanEnd, q.Truncated = clean, !clean || end.Truncated
+	q.MissingEvents = end.Unwritten
 	kinds := format.NewKindSet(format.KindLoss, format.KindNote)
 	for e, err := range r.Events(format.Filter{Kinds: kinds}) {
 		if isCorrupt(err) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/google/pprof/profile"
 
@@ -38,8 +39,8 @@ type Leaks struct {
 	Mmap          *Regions   `json:"mmap,omitempty"`
 
 	opt     leakOptions
-	rows    []LeakRow // all of them
-	profile []export.Sample
+	rows    []LeakRow              // all of them
+	samples func() []export.Sample // made when asked for: they name every stack that allocated
 }
 
 // Amount is a number of blocks and the sum of their sizes, which stays at its
@@ -133,7 +134,8 @@ func (l *Leaks) fill(p *pass, c *leakCollector, u unknownFrees) {
 		l.Rows = l.Rows[:l.opt.top]
 	}
 	l.Shown = len(l.Rows)
-	l.profile = samples(p, c)
+	allocated := p.tally.rows
+	l.samples = sync.OnceValue(func() []export.Sample { return samples(allocated, c) })
 }
 
 // bounds counts what was lost within the window: deaths up to its end, births
@@ -235,9 +237,9 @@ func byAmount(a, b LeakRow) int {
 
 // samples are the stacks with their four pprof values: what was allocated and
 // what of it is left.
-func samples(p *pass, c *leakCollector) []export.Sample {
+func samples(allocated []tallyRow, c *leakCollector) []export.Sample {
 	var out []export.Sample
-	for _, row := range p.tally.rows {
+	for _, row := range allocated {
 		left := c.inuse.get(row.stack)
 		if v := c.verdict(row.stack); v.out || v.rule >= 0 && left.blocks == 0 {
 			continue
@@ -269,11 +271,11 @@ func (l *Leaks) JSON() any { return l }
 func (l *Leaks) Completeness() Completeness { return l.completeness }
 
 // Folded implements Folder; the weights are bytes.
-func (l *Leaks) Folded(w io.Writer) error { return export.Folded(w, l.profile, 3) }
+func (l *Leaks) Folded(w io.Writer) error { return export.Folded(w, l.samples(), 3) }
 
 // PProf implements Profiler.
 func (l *Leaks) PProf() (*profile.Profile, error) {
-	return export.PProf(profileOf(l.Capture, l.completeness), l.profile)
+	return export.PProf(profileOf(l.Capture, l.completeness), l.samples())
 }
 
 func profileOf(c Capture, q Completeness) export.Profile {

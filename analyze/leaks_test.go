@@ -269,7 +269,7 @@ func TestJSONDocumented(t *testing.T) {
 		case map[string]any:
 			for key, val := range v {
 				seen++
-				if !regexp.MustCompile("[`.\"]"+key+"[`.\"]").Match(doc) {
+				if !regexp.MustCompile("[`.\"]" + key + "[`.\"]").Match(doc) {
 					t.Errorf("docs/json.md does not say what %q is", key)
 				}
 				if key != "lost_events" {

@@ -80,6 +80,10 @@ const maxUnknown = 2 << 20
 // settleNs is the longest realloc that can explain a displaced block.
 const settleNs = int64(1e9)
 
+// maxHeld bounds the displaced blocks that wait for an explanation, to about
+// 100 MiB. Only a capture that lost most of its frees has so many.
+const maxHeld = 1 << 20
+
 func newMatcher(sink blockSink) *matcher {
 	return &matcher{
 		sink:      sink,
@@ -112,7 +116,9 @@ func (m *matcher) birth(o *op) {
 		s.bury(old, o.ord)
 		k := blockKey{o.addr, o.space}
 		m.displaced[k] = append(m.displaced[k], displacedBlock{*old, o.time})
-		m.held++
+		if m.held++; m.held > maxHeld {
+			m.settle(maxTime)
+		}
 		*old = o.block()
 		m.sink.born(old)
 		return

@@ -137,14 +137,21 @@ type stream struct {
 	tasks  []format.Task
 }
 
-func (s *stream) write(w *format.Writer) {
+// write writes the events with a stack each.
+func (s *stream) write(w *format.Writer) { s.writeEach(w, true) }
+
+// writeRaw writes the events as they are.
+func (s *stream) writeRaw(w *format.Writer) { s.writeEach(w, false) }
+
+func (s *stream) writeEach(w *format.Writer, stacks bool) {
 	for i := range s.events {
 		e := s.events[i]
 		e.Task = w.Task(s.tasks[i])
-		switch e.Kind {
-		case format.KindAlloc:
+		switch {
+		case !stacks:
+		case e.Kind == format.KindAlloc:
 			e.V[format.AllocStack] = testStack(w, &e)
-		case format.KindRealloc:
+		case e.Kind == format.KindRealloc:
 			e.V[format.ReallocStack] = testStack(w, &e)
 		}
 		if err := w.Append(&e); err != nil {

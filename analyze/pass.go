@@ -22,7 +22,6 @@ type pass struct {
 	end    int64 // of the window, ns on the clock of the events
 
 	onMem   func(e *format.Event, space uint32)
-	onSpace func(o *op)                   // before the matcher sees a fork, exec or exit
 	onBlock func(floor int64)             // after each block: no later event is before floor
 	onLoss  func(windows []format.Damage) // damage was found
 }

@@ -75,8 +75,16 @@ func (t *timeline) add(d delta) { t.pending = append(t.pending, d) }
 // minPending is how many deltas are gathered at least before they are sorted.
 const minPending = 1 << 16
 
+// maxPending bounds the deltas that are held back, to 384 MiB: more than ten
+// million events in the second that they are held back for are not recorded by
+// anything that is traced. Beyond it they are applied as they are.
+const maxPending = 16 << 20
+
 // settle applies what happened before a time.
 func (t *timeline) settle(before int64) {
+	if len(t.pending) > maxPending {
+		before = maxTime
+	}
 	if len(t.pending) < t.enough && before != maxTime {
 		return
 	}
