@@ -304,8 +304,8 @@ const (
 	RawProgTcpRetransmitted = "tcp_retransmitted"
 	RawProgTcpSockets       = "tcp_sockets"
 	RawVarMatchComms        = "match_comms"
-	RawVarSnapshotEnd       = "snapshot_end"
 	RawVarTcpAll            = "tcp_all"
+	RawVarWalk              = "walk"
 	RawVarWantStacks        = "want_stacks"
 )
 
@@ -397,10 +397,10 @@ type RawMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawVariableSpecs struct {
-	MatchComms  *ebpf.VariableSpec `ebpf:"match_comms"`
-	SnapshotEnd *ebpf.VariableSpec `ebpf:"snapshot_end"`
-	TcpAll      *ebpf.VariableSpec `ebpf:"tcp_all"`
-	WantStacks  *ebpf.VariableSpec `ebpf:"want_stacks"`
+	MatchComms *ebpf.VariableSpec `ebpf:"match_comms"`
+	TcpAll     *ebpf.VariableSpec `ebpf:"tcp_all"`
+	Walk       *ebpf.VariableSpec `ebpf:"walk"`
+	WantStacks *ebpf.VariableSpec `ebpf:"want_stacks"`
 }
 
 // RawObjects contains all objects after they have been loaded into the kernel.
@@ -458,10 +458,10 @@ func (m *RawMaps) Close() error {
 //
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawVariables struct {
-	MatchComms  *ebpf.Variable `ebpf:"match_comms"`
-	SnapshotEnd *ebpf.Variable `ebpf:"snapshot_end"`
-	TcpAll      *ebpf.Variable `ebpf:"tcp_all"`
-	WantStacks  *ebpf.Variable `ebpf:"want_stacks"`
+	MatchComms *ebpf.Variable `ebpf:"match_comms"`
+	TcpAll     *ebpf.Variable `ebpf:"tcp_all"`
+	Walk       *ebpf.Variable `ebpf:"walk"`
+	WantStacks *ebpf.Variable `ebpf:"want_stacks"`
 }
 
 // RawPrograms contains all programs after they have been loaded into the kernel.

@@ -6,7 +6,9 @@
  */
 #pragma once
 
-__u32 snapshot_end = 0; /* user space sets it to 1 before the second one */
+enum { AtStart, AtEnd, ListenersOnly };
+
+__u32 walk = AtStart; /* what the file tables are walked for; set before each walk */
 
 static __always_inline void task_hdr(struct hdr *h, struct who *w, const struct task_struct *task, __u8 kind)
 {
@@ -27,14 +29,14 @@ static __always_inline void write_socket(struct bpf_iter__task_file *ctx, const 
 
 	/* If the file's page is full, the kernel drops what was written for this
 	 * socket and comes again: only what succeeds may change anything. */
-	if (!c->told || !snapshot_end) {
+	if (!c->told || walk == AtStart) {
 		task_hdr(&at.hdr, &at.who, task, TcpEndpoints);
 		read_endpoints(&at, sk, id_of(c));
 		if (bpf_seq_write(ctx->meta->seq, &at, sizeof(at)))
 			return;
 	}
 	task_hdr(&e.hdr, &e.who, task, TcpSnapshot);
-	e.hdr.aux = snapshot_end | (__u32)sk->__sk_common.skc_state << 8;
+	e.hdr.aux = walk | (__u32)sk->__sk_common.skc_state << 8;
 	e.fd = ctx->fd;
 	e.conn = id_of(c);
 	read_counters(&n, tp);
@@ -45,7 +47,8 @@ static __always_inline void write_socket(struct bpf_iter__task_file *ctx, const 
 	e.min_rtt = n.min_rtt;
 	if (bpf_seq_write(ctx->meta->seq, &e, sizeof(e)))
 		return;
-	c->told = 1;
+	if (at.lport && (at.rport || sk->__sk_common.skc_state == Listen))
+		c->told = 1;
 }
 
 SEC("iter/task_file")
@@ -68,7 +71,7 @@ int tcp_sockets(struct bpf_iter__task_file *ctx)
 	state = sk->__sk_common.skc_state;
 	if (state == Listen && wanted && !tcp_all)
 		add_listener(sk);
-	if (state == Close)
+	if (state == Close || walk == ListenersOnly)
 		return 0;
 	c = find(sk);
 	if (!c) {

@@ -31,19 +31,29 @@ type Links struct {
 // seen by both.
 func Attach(objs *bpf.RawObjects, tracepoint TracepointAttacher) (*Links, []string, error) {
 	l := &Links{objs: objs}
-	// The end comes first: of what is not forgotten, nothing may be known.
-	for _, p := range []struct {
+	// What is known has to be forgotten at its end, so that comes first. Where
+	// targets listen is known before the first change is seen, or the children
+	// of their listeners would go unnoticed until the first Snapshot.
+	for _, step := range []struct {
 		name string
-		prog *ebpf.Program
+		do   func() error
 	}{
-		{"tcp_destroy_sock", objs.TcpDestroyed},
-		{"inet_sock_set_state", objs.TcpChanged},
-		{"inet_sock_set_state", objs.TcpChangedAgain},
+		{"attach to tcp_destroy_sock", func() error { return l.tracing(objs.TcpDestroyed) }},
+		{"look for listeners", l.findListeners},
+		{"attach to inet_sock_set_state", func() error { return l.tracing(objs.TcpChanged) }},
+		{"attach to inet_sock_set_state again", func() error { return l.tracing(objs.TcpChangedAgain) }},
 	} {
-		if err := l.tracing(p.prog); err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("attach to %s: %w", p.name, err), l.Close())
+		if err := step.do(); err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("%s: %w", step.name, err), l.Close())
 		}
 	}
+	return l, l.attachOptional(tracepoint), nil
+}
+
+// attachOptional attaches what a recording can do without, and says what that
+// is if it cannot.
+func (l *Links) attachOptional(tracepoint TracepointAttacher) []string {
+	objs := l.objs
 	var notes []string
 	for _, p := range []struct {
 		name, lack string
@@ -73,7 +83,7 @@ func Attach(objs *bpf.RawObjects, tracepoint TracepointAttacher) (*Links, []stri
 		}
 		l.links = append(l.links, c)
 	}
-	return l, notes, nil
+	return notes
 }
 
 func (l *Links) tracing(prog *ebpf.Program) error {
@@ -97,29 +107,40 @@ func (l *Links) Close() error {
 
 // Snapshot walks the file tables of all tasks, and decodes a record for each
 // socket of a recorded connection; when is format.SnapshotStart or SnapshotEnd.
-// The first one also makes the connections of targets, or all, known, and where
-// targets listen.
+// The first one also makes the connections of targets, or all, known.
 //
 // It may write to the ring, so that has to be read on afterwards; and it calls
 // decode in its own goroutine.
 func (l *Links) Snapshot(when int, decode func(rec []byte) error) error {
-	if err := l.objs.SnapshotEnd.Set(uint32(when)); err != nil {
-		return fmt.Errorf("prepare the list of open sockets: %w", err)
+	if err := l.walk(uint32(when), decode); err != nil {
+		return fmt.Errorf("list the open sockets: %w", err)
+	}
+	return nil
+}
+
+// listenersOnly is the third thing that file tables are walked for, beside
+// format.SnapshotStart and SnapshotEnd: as bpf/tcp_iter.h has it.
+const listenersOnly = 2
+
+func (l *Links) findListeners() error {
+	return l.walk(listenersOnly, func([]byte) error { return nil })
+}
+
+func (l *Links) walk(what uint32, decode func(rec []byte) error) error {
+	if err := l.objs.Walk.Set(what); err != nil {
+		return err
 	}
 	it, err := link.AttachIter(link.IterOptions{Program: l.objs.TcpSockets})
 	if err != nil {
-		return fmt.Errorf("list the open sockets: %w", err)
+		return err
 	}
 	defer it.Close()
 	r, err := it.Open()
 	if err != nil {
-		return fmt.Errorf("list the open sockets: %w", err)
+		return err
 	}
 	defer r.Close()
-	if err := split(r, decode); err != nil {
-		return fmt.Errorf("read the list of open sockets: %w", err)
-	}
-	return nil
+	return split(r, decode)
 }
 
 // split cuts the iterator's output into records.
