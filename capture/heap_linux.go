@@ -14,6 +14,8 @@ type heapProbes struct {
 	r    *recorder
 	at   *probe.Attacher
 	said map[string]bool // warnings
+	// broken is why probes of a target could not be set, nil while all could.
+	broken error
 	// functions mirrors the map of that name: what is probed, by table and
 	// offset in the page.
 	functions map[uint32]uint32
@@ -177,6 +179,10 @@ func (h *heapProbes) failed(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // the process is gone
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: `tcap doctor` says what is missing", err)
+	}
+	h.broken = err
 	if len(h.r.opts.Packs) > 0 {
 		return fmt.Errorf("pack heap: %w", err)
 	}

@@ -52,6 +52,7 @@ type Summary struct {
 	Path       string
 	Events     uint64
 	Lost       uint64 // events that the kernel had no room for
+	Unwritten  uint64 // events, not among Events, that could not be written; known at the end
 	Bytes      int64  // size of the file
 	Duration   time.Duration
 	Reason     string // why it ended: one of the End constants

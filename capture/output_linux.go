@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 
@@ -16,6 +17,68 @@ type output struct {
 	// ours is set once the file holds nothing but what this recording wrote, so
 	// that an attempt which comes to nothing may remove it.
 	ours bool
+
+	at     int64 // where the next byte goes
+	limit  int64 // bytes that the file may have (RLIMIT_FSIZE)
+	closed bool  // to events: what is written now is the end
+	blind  bool  // the file system cannot keep room
+}
+
+// The room that is kept for the end of the file: the table of blocks, which
+// grows with it, and what is said of the whole.
+const (
+	leastRoom = 16 << 10 // bytes
+	roomShare = 64       // one byte in so many
+	mostRoom  = 16 << 20 // bytes
+)
+
+// Write writes a block, if there will still be room for the file's end. When
+// there would be none it writes nothing, and what comes after is taken to be
+// the end: a full disk leaves a complete capture.
+func (o *output) Write(p []byte) (int, error) {
+	if err := o.keepRoom(int64(len(p))); err != nil {
+		o.closed = true
+		return 0, &fs.PathError{Op: "write", Path: o.Name(), Err: err}
+	}
+	n, err := o.File.Write(p)
+	o.at += int64(n)
+	return n, err
+}
+
+// Seek is called by the writer to write the end over half a block.
+func (o *output) Seek(offset int64, whence int) (int64, error) {
+	at, err := o.File.Seek(offset, whence)
+	if err == nil {
+		o.at = at
+	}
+	return at, err
+}
+
+func (o *output) keepRoom(n int64) error {
+	if o.closed {
+		return nil
+	}
+	n += min(leastRoom+o.at/roomShare, mostRoom)
+	if n > o.limit-o.at {
+		return unix.EFBIG
+	}
+	if o.blind {
+		return nil
+	}
+	err := unix.Fallocate(int(o.Fd()), unix.FALLOC_FL_KEEP_SIZE, o.at, n)
+	for err == unix.EINTR {
+		err = unix.Fallocate(int(o.Fd()), unix.FALLOC_FL_KEEP_SIZE, o.at, n)
+	}
+	if err == unix.ENOSPC || err == unix.EDQUOT {
+		return err
+	}
+	o.blind = err != nil
+	return nil
+}
+
+// finish gives back the room that was kept, and closes the file.
+func (o *output) finish() error {
+	return errors.Join(o.Truncate(o.at), o.Close())
 }
 
 // create opens the capture's file: the user's own when run under sudo, for its
@@ -39,7 +102,17 @@ func create(path string, force bool) (*output, error) {
 		return nil, fmt.Errorf("create %s: another tcap is recording to it", path)
 	}
 	giveToInvoker(f)
-	return &output{f, fresh}, nil
+	return &output{File: f, ours: fresh, limit: sizeLimit()}, nil
+}
+
+// sizeLimit is how large this process may make a file, in bytes. A write beyond
+// it would be answered by a signal.
+func sizeLimit() int64 {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &lim); err != nil {
+		return math.MaxInt64
+	}
+	return int64(min(lim.Cur, math.MaxInt64))
 }
 
 // checkOutput refuses what cannot become a capture: an end is written over what

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -244,15 +245,21 @@ func (r *recorder) forgetDead() {
 // writeError ends the recording: what could be written stays a valid capture.
 func (r *recorder) writeError(err error) error {
 	r.reason = EndWrite
+	return r.explain(err)
+}
+
+// explain says what an error of the file means and what to do.
+func (r *recorder) explain(err error) error {
+	const valid = "the capture ends here and is valid up to this point"
 	switch {
 	case errors.Is(err, errRemoved):
 		return fmt.Errorf("record to %s: %w: the recording ends, and nothing is left of it", r.opts.Output, err)
 	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
-		return fmt.Errorf("write %s: %w: the capture ends here and is valid up to this point; free space or record elsewhere", r.opts.Output, err)
+		return fmt.Errorf("%w: %s; free space or record elsewhere", err, valid)
 	case errors.Is(err, unix.EFBIG):
-		return fmt.Errorf("write %s: %w: the capture ends here and is valid up to this point; raise the limit of file sizes (ulimit -f)", r.opts.Output, err)
+		return fmt.Errorf("%w: %s; raise the limit of file sizes (ulimit -f)", err, valid)
 	}
-	return fmt.Errorf("write %s: %w: the capture ends here", r.opts.Output, err)
+	return fmt.Errorf("record to %s: %w: %s", r.opts.Output, err, valid)
 }
 
 // finish detaches, takes what is left in the ring, and completes the file.
@@ -266,21 +273,21 @@ func (r *recorder) finish() (*Summary, error) {
 	r.detach()
 	r.names.finish(r.w)
 	err = errors.Join(err, r.w.Close(format.Trailer{
-		End: end, Reason: r.reason, ExitStatus: r.exitStatus, Lost: r.loss.total,
+		End: end, Reason: r.reason, ExitStatus: r.exitStatus, Lost: r.loss.total, Truncated: r.reason == EndWrite,
 	}))
 	sum := r.summary()
+	written := r.w.Stats().Written
+	sum.Events, sum.Unwritten = written, sum.Events-written
 	r.ring.Close()
 	r.modules.close()
 	r.objs.Close()
-	if fi, statErr := r.file.Stat(); statErr == nil {
-		sum.Bytes = fi.Size()
-	}
-	err = errors.Join(err, r.file.Close())
+	err = errors.Join(err, r.file.finish())
+	sum.Bytes = r.file.at
 	switch {
 	case r.reason == EndWrite:
 		return sum, nil // the error is told already
 	case err != nil:
-		return sum, fmt.Errorf("finish %s: %w", r.opts.Output, err)
+		return sum, r.explain(err)
 	}
 	return sum, nil
 }
@@ -327,6 +334,7 @@ type remark struct {
 // note puts a remark into the capture, once there is one, and, when it is a
 // warning, before the user.
 func (r *recorder) note(warning bool, text string) error {
+	text = strings.ReplaceAll(text, "\n", "; ") // of joined errors
 	if warning && r.opts.Stderr != nil {
 		fmt.Fprintf(r.opts.Stderr, "tcap: warning: %s\n", text)
 	}

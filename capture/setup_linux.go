@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/tcap-dev/tcap/bpf"
@@ -153,6 +154,9 @@ func (r *recorder) load() error {
 			return fmt.Errorf("set %s of the BPF programs: %w", name, err)
 		}
 	}
+	if _, err := btf.LoadKernelSpec(); err != nil {
+		return fmt.Errorf("read the kernel's type information (/sys/kernel/btf/vmlinux): %w: tcap needs a kernel with CONFIG_DEBUG_INFO_BTF=y, as those of all large distributions are; see `tcap doctor`", err)
+	}
 	if err := spec.LoadAndAssign(&r.objs, nil); err != nil {
 		return loadError(err)
 	}
@@ -165,6 +169,8 @@ func (r *recorder) load() error {
 func loadError(err error) error {
 	var ve *ebpf.VerifierError
 	switch {
+	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
+		return fmt.Errorf("load BPF programs: %w: tcap needs some hundred; raise the limit (ulimit -n)", err)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("load BPF programs: %w: run as root, or give tcap CAP_BPF and CAP_PERFMON; `tcap doctor` says what is missing", err)
 	case errors.As(err, &ve):
@@ -236,6 +242,9 @@ func (r *recorder) attach() ([]uint32, error) {
 		if err := r.heap.join(pid); err != nil {
 			return nil, err
 		}
+	}
+	if r.tcp == nil && r.heap != nil && r.heap.broken != nil {
+		return nil, fmt.Errorf("nothing could be recorded: %w", r.heap.broken)
 	}
 	return pids, nil
 }

@@ -43,6 +43,12 @@ type Trailer struct {
 	ExitStatus int         `json:"exit_status,omitempty"` // of the recorded command
 	Lost       uint64      `json:"lost,omitempty"`        // events that the recorder knows it lost
 
+	// Truncated says that more happened than could be written, for the disk was
+	// full, say. Unwritten counts the events that are missing at the end for
+	// that reason, as far as known. The Writer sets both when a write fails.
+	Truncated bool   `json:"truncated,omitempty"`
+	Unwritten uint64 `json:"unwritten,omitempty"`
+
 	// Kinds sums up the events by kind, so that a reader need not count them.
 	// The Writer fills it in.
 	Kinds map[Kind]KindTotals `json:"kinds,omitempty"`

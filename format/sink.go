@@ -128,8 +128,8 @@ func (s *sink) block(info BlockInfo, payload []byte, cuts ...int) {
 	s.written.Add(int64(n))
 	s.mu.Lock()
 	s.index = append(s.index, info)
-	s.mu.Unlock()
 	s.events += uint64(info.Events)
+	s.mu.Unlock()
 }
 
 // compress appends the payload to out as one zstd frame.

@@ -1,7 +1,6 @@
 package format
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -52,6 +51,7 @@ type Writer struct {
 // WriterStats say what a Writer has done so far.
 type WriterStats struct {
 	Events       uint64          // appended
+	Written      uint64          // of these, in blocks that were written
 	EventsByKind map[Kind]uint64 //
 	BytesByKind  map[Kind]uint64 // written: share of the compressed blocks, about
 	Bytes        int64           // written
@@ -160,9 +160,9 @@ func (w *Writer) Flush() error {
 		return ErrClosed
 	}
 	done := make(chan struct{})
-	err := w.hand(done)
+	_ = w.hand(done) // the error is sticky and returned below
 	<-done
-	return errors.Join(err, w.err())
+	return w.err()
 }
 
 // Close writes what is left, a second copy of the tables when that is small,
@@ -178,6 +178,10 @@ func (w *Writer) Close(t Trailer) error {
 	close(w.sink.jobs)
 	<-w.sink.done
 	t.Kinds = w.totals()
+	if w.err() != nil {
+		t.Truncated = true
+		t.Unwritten = w.events - w.sink.events
+	}
 	w.sink.end(&w.rows, t)
 	return w.err()
 }
@@ -197,6 +201,7 @@ func (w *Writer) Stats() WriterStats {
 	w.sink.mu.Lock()
 	defer w.sink.mu.Unlock()
 	s.Blocks = len(w.sink.index)
+	s.Written = w.sink.events
 	for k := range w.sink.tally {
 		if n := w.sink.tally[k].Bytes; n > 0 {
 			s.BytesByKind[Kind(k)] = n

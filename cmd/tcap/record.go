@@ -203,8 +203,12 @@ func summarize(w io.Writer, s *capture.Summary) {
 	if s.Events > 0 {
 		per = fmt.Sprintf(" (%.2f bytes per event)", float64(s.Bytes)/float64(s.Events))
 	}
+	missing := lost(s.Lost)
+	if s.Unwritten > 0 {
+		missing += ", " + humanize.Comma(int64(s.Unwritten)) + " NOT WRITTEN"
+	}
 	fmt.Fprintf(w, "tcap: %s: %s events in %s, %s, %s%s; %s\n", s.Path, humanize.Comma(int64(s.Events)),
-		s.Duration.Round(time.Millisecond), lost(s.Lost), byteSize(s.Bytes), per, s.Reason)
+		s.Duration.Round(time.Millisecond), missing, byteSize(s.Bytes), per, s.Reason)
 	if s.Running != 0 {
 		fmt.Fprintf(w, "tcap: the command goes on as pid %d\n", s.Running)
 	}

@@ -70,6 +70,8 @@ type end struct {
 	// how much time the recorder let pass between flushes, 0 when unknown.
 	TailBytes int64 `json:"tail_bytes"`
 	FlushNs   int64 `json:"flush_ns"`
+	// Events that came when the file could not be written any more, as far as known.
+	Unwritten uint64 `json:"unwritten_events"`
 }
 
 type kindSum struct {
@@ -136,7 +138,7 @@ func survey(r *format.Reader) *summary {
 	t, clean := r.Trailer()
 	if clean {
 		last = t.End.Mono
-		s.End = end{Clean: true, Reason: t.Reason, ExitStatus: t.ExitStatus}
+		s.End = end{Clean: true, Reason: t.Reason, ExitStatus: t.ExitStatus, Unwritten: t.Unwritten}
 	}
 	s.Capture.DurationNs = max(last-h.Start.Mono, 0)
 	s.kinds(r, t, clean)
@@ -225,7 +227,8 @@ func (s *summary) presentKinds(r *format.Reader) {
 
 func (s *summary) completeness(r *format.Reader, clean bool) {
 	c := &s.Completeness
-	c.CleanEnd, c.Truncated = clean, !clean
+	t, _ := r.Trailer()
+	c.CleanEnd, c.Truncated, c.MissingEvents = clean, !clean || t.Truncated, t.Unwritten
 	c.Notes = notes(r)
 	s.Damage = []damageAt{}
 	for _, d := range r.Damage() {
@@ -324,7 +327,7 @@ func (s *summary) lost() uint64 {
 }
 
 func (s *summary) complete() bool {
-	return s.lost() == 0 && s.End.Clean && len(s.Damage) == 0
+	return s.lost() == 0 && !s.Completeness.Truncated && len(s.Damage) == 0
 }
 
 // verdict is one line on how complete the capture is.
@@ -343,8 +346,11 @@ func (s *summary) verdict() string {
 	if n := len(s.Damage); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d damaged parts of the file, %s events missing there", n, humanize.Comma(int64(s.Completeness.MissingEvents))))
 	}
-	if !s.End.Clean {
+	switch {
+	case !s.End.Clean:
 		parts = append(parts, "no clean end")
+	case s.Completeness.Truncated:
+		parts = append(parts, fmt.Sprintf("it could not be written to the end, %s events missing there", humanize.Comma(int64(s.End.Unwritten))))
 	}
 	return strings.Join(parts, "; ")
 }
