@@ -7,13 +7,13 @@
 #   VM_RUN=regex      only the tests that match
 #   VM_PACKAGES=dirs  only these packages, such as "./capture/probe"
 #   VM_ACCEL=kvm      another accelerator than tcg, which works everywhere
-#   VM_TIMEOUT=420    seconds after which the machine is ended
+#   VM_TIMEOUT=600    seconds after which the machine is ended
 #   TCAP_TEST_SCALE   what tests divide their loops by; 10 unless set
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tcap-vm
-limit=${VM_TIMEOUT:-420}
+limit=${VM_TIMEOUT:-600}
 started=$SECONDS
 
 say() { echo "test-vm: $*"; }
