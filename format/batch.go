@@ -8,6 +8,11 @@ type Batch struct {
 	Row  []uint32 // of each event: its row in the columns of its kind
 	Time []int64  // of each event, CLOCK_MONOTONIC ns
 	Task []TaskID // of each event
+
+	// Cols has the fields of the events: Cols[kind][field][row]. The columns of
+	// a kind in [Kinds] that has events here are complete: a field that the
+	// file lacks is zeros. Of later kinds there is what the file has; a column
+	// may be nil.
 	Cols [256][]Column
 
 	births     []uint32 // events that gave birth to a heap block
@@ -15,6 +20,7 @@ type Batch struct {
 	birthSizes []uint64
 	times      [256][]uint64 // by kind, as they are stored
 	reuse      reuse
+	heap       [256]heapColumns
 	hasPlace   bool
 	place      byte     // transform of the births
 	displaced  []uint64 // births, by their number, at an address that was live
@@ -24,6 +30,7 @@ type Batch struct {
 	birthKind  [256]int8 // by kind: field of TypeBlock + 1
 	freedKind  [256]int8 // by kind: field of TypeFreed + 1
 	escapes    [256][]uint64
+	zeros      []uint64 // stands in for columns that the file lacks
 	arena      []uint64 // of all values
 	need       int      // of the arena, by this block
 	bufs       buffers

@@ -72,7 +72,7 @@ func checkSalvage(t *testing.T, what string, got map[uint64]Event, events []Even
 func TestTruncatedAtEveryByte(t *testing.T) {
 	file, events, blocks := smallCapture(t)
 	cut := 0
-	for n := range len(file) {
+	for n := 0; n < len(file); n += stride {
 		got, r, err := salvage(file[:n])
 		if n < int(blocks[0].End()) {
 			if !errors.Is(err, ErrNotCapture) {
@@ -97,14 +97,14 @@ func TestTruncatedAtEveryByte(t *testing.T) {
 		}
 		cut++
 	}
-	if cut < len(file)/2 {
+	if cut < len(file)/2/stride {
 		t.Fatalf("only %d cuts were tried", cut)
 	}
 }
 
 func TestEveryByteFlipped(t *testing.T) {
 	file, events, blocks := smallCapture(t)
-	for n := range file {
+	for n := 0; n < len(file); n += stride {
 		damaged := bytes.Clone(file)
 		damaged[n] ^= 1 << (n % 8)
 		what := fmt.Sprintf("byte %d flipped", n)
@@ -137,7 +137,7 @@ func TestFlippedWithoutIndex(t *testing.T) {
 			break
 		}
 	}
-	for n := range file {
+	for n := 0; n < len(file); n += stride {
 		damaged := bytes.Clone(file)
 		damaged[n] ^= 0x10
 		what := fmt.Sprintf("byte %d flipped", n)

@@ -34,6 +34,7 @@ func (b *Batch) decode(payload []byte) error {
 	if err := b.joinTimes(); err != nil {
 		return err
 	}
+	b.fillMissing()
 	return b.resolve()
 }
 
@@ -73,30 +74,55 @@ func (b *Batch) common(field, enc byte, rows int, body []byte) error {
 	if rows != b.Info.Events && field != fieldDisplaced {
 		return fmt.Errorf("%w: %d rows for %d events", ErrMalformed, rows, b.Info.Events)
 	}
+	if field == fieldKind && len(b.Kind) != 0 {
+		return fmt.Errorf("%w: twice", ErrMalformed)
+	}
 	vals := b.alloc(rows)
 	if err := decodeColumn(vals, enc, body); err != nil {
 		return err
 	}
 	switch field {
 	case fieldKind:
-		b.Kind, b.Row = b.Kind[:0], b.Row[:0]
-		for _, v := range vals {
+		b.Kind = slices.Grow(b.Kind[:0], rows)[:rows]
+		b.Row = slices.Grow(b.Row[:0], rows)[:rows]
+		for i, v := range vals {
 			if v > 255 {
 				return fmt.Errorf("%w: kind %d", ErrMalformed, v)
 			}
-			b.Kind = append(b.Kind, Kind(v))
-			b.Row = append(b.Row, b.rowCount[v])
+			b.Kind[i], b.Row[i] = Kind(v), b.rowCount[v]
 			b.rowCount[v]++
 		}
 	case fieldTask:
-		b.Task = b.Task[:0]
-		for _, v := range vals {
-			b.Task = append(b.Task, TaskID(v))
+		b.Task = slices.Grow(b.Task[:0], rows)[:rows]
+		for i, v := range vals {
+			b.Task[i] = TaskID(v)
 		}
 	case fieldDisplaced:
 		b.displaced = vals
 	}
 	return nil
+}
+
+// fillMissing gives the kinds that this package knows zeros for those of their
+// fields that the file does not have, or has in an encoding of the future.
+func (b *Batch) fillMissing() {
+	for k := range Kinds {
+		n := int(b.rowCount[k])
+		if n == 0 {
+			continue
+		}
+		for len(b.Cols[k]) < len(Kinds[k].Fields) {
+			b.Cols[k] = append(b.Cols[k], nil)
+		}
+		for f, col := range b.Cols[k] {
+			if col == nil {
+				if len(b.zeros) < n {
+					b.zeros = make([]uint64, b.Info.Events)
+				}
+				b.Cols[k][f] = b.zeros[:n:n]
+			}
+		}
+	}
 }
 
 // joinTimes makes the times out of those of each kind.
@@ -188,29 +214,53 @@ func (b *Batch) placed(trans byte) error {
 	return nil
 }
 
+// heapColumns are the columns of a kind that tell of births and deaths.
+type heapColumns struct {
+	freed   []uint64 // references, then addresses
+	escapes []uint64 // addresses of the references that are 0, as far as they are not used up
+	birth   []uint64 // codes, then addresses
+	size    []uint64 // of the birth
+}
+
+// gather finds the columns of births and deaths of each kind.
+func (b *Batch) gather() {
+	b.heap = [256]heapColumns{}
+	for k, n := range b.rowCount {
+		if n == 0 || b.freedKind[k]|b.birthKind[k] == 0 {
+			continue
+		}
+		h, cols := &b.heap[k], b.Cols[k]
+		h.escapes = b.escapes[k]
+		if f := int(b.freedKind[k]); f != 0 {
+			h.freed = cols[f-1]
+		}
+		if f := int(b.birthKind[k]); f != 0 {
+			h.birth = cols[f-1]
+			if f < len(cols) {
+				h.size = cols[f]
+			}
+		}
+	}
+}
+
 // resolve turns the references of deaths, and the codes of births, into the
 // addresses that they stand for.
 func (b *Batch) resolve() error {
-	var next [256]int // of the escapes of each kind
+	b.gather()
 	p := placement{reuse: &b.reuse, addrs: b.birthAddrs[:0], sizes: b.birthSizes[:0]}
 	births := b.births[:0]
 	for i, k := range b.Kind {
-		freed, birth := b.freedKind[k], b.birthKind[k]
-		if freed|birth == 0 {
-			continue
-		}
+		h := &b.heap[k]
 		row := b.Row[i]
-		p.task = b.Task[i]
 		var died, back uint64
-		if freed != 0 {
-			v := &b.Cols[k][freed-1][row]
+		if h.freed != nil {
+			v := &h.freed[row]
 			switch back = *v; {
 			case back == 0:
-				if next[k] == len(b.escapes[k]) {
+				if len(h.escapes) == 0 {
 					return fmt.Errorf("%w: event %d lacks its address", ErrMalformed, i)
 				}
-				died = b.escapes[k][next[k]]
-				next[k]++
+				died, h.escapes = h.escapes[0], h.escapes[1:]
 			case back > uint64(len(births)):
 				return fmt.Errorf("%w: event %d ends a birth before the block", ErrMalformed, i)
 			default:
@@ -220,12 +270,15 @@ func (b *Batch) resolve() error {
 				b.fate[births[at]] |= fateConsumed
 			}
 			*v = died
+		} else if h.birth == nil {
+			continue
 		}
-		if birth == 0 {
+		p.task = b.Task[i]
+		if h.birth == nil {
 			p.died(back)
 			continue
 		}
-		if err := b.born(&p, k, row, died, back); err != nil {
+		if err := b.born(&p, h, row, died, back); err != nil {
 			return err
 		}
 		births = append(births, uint32(i))
@@ -235,11 +288,10 @@ func (b *Batch) resolve() error {
 }
 
 // born decodes the address of a birth.
-func (b *Batch) born(p *placement, k Kind, row uint32, died, back uint64) (err error) {
-	f := int(b.birthKind[k])
-	v, size := &b.Cols[k][f-1][row], uint64(0)
-	if cols := b.Cols[k]; f < len(cols) && cols[f] != nil {
-		size = cols[f][row]
+func (b *Batch) born(p *placement, h *heapColumns, row uint32, died, back uint64) (err error) {
+	v, size := &h.birth[row], uint64(0)
+	if h.size != nil {
+		size = h.size[row]
 	}
 	switch {
 	case b.place == transNone:
