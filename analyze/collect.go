@@ -2,7 +2,6 @@ package analyze
 
 import (
 	"math/bits"
-	"regexp"
 	"time"
 
 	"github.com/tcap-dev/tcap/format"
@@ -14,7 +13,6 @@ type leakCollector struct {
 	opt     *leakOptions
 	want    selection
 	stacks  *stackTable
-	regex   *regexp.Regexp
 	rules   []Suppression
 	windows freeLosses
 	key     func(c *leakCollector, b *block, age int64) groupKey
@@ -82,7 +80,7 @@ func (c *leakCollector) verdict(stack uint32) verdict {
 	}
 	v.rule = -1
 	frames := c.stacks.get(stack)
-	v.out = c.regex != nil && !anyFrameMatches(c.regex, frames)
+	v.out = c.opt.stackRegex.Regexp != nil && !anyFrameMatches(c.opt.stackRegex.Regexp, frames)
 	for i := range c.rules {
 		if c.rules[i].matchStack(frames) {
 			v.rule = i

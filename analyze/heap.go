@@ -2,7 +2,6 @@ package analyze
 
 import (
 	"context"
-	"fmt"
 	"math/bits"
 
 	"github.com/spf13/pflag"
@@ -25,13 +24,14 @@ Only blocks allocated in the recording, from --from on, count. --pid, --tid and
 
 type heapOptions struct {
 	top  int
-	cost string
+	cost choice
 }
 
 func newHeapRunner(fs *pflag.FlagSet) Runner {
-	o := &heapOptions{}
-	fs.IntVar(&o.top, "top", -1, "stacks to show, 0 for all (default 5 of each kind in text, else all)")
-	fs.StringVar(&o.cost, "cost", "peak", "weight of folded stacks: `peak|live|allocated|allocations|temporary`")
+	o := &heapOptions{cost: choice{is: "peak", of: []string{"peak", "live", "allocated", "allocations", "temporary"}}}
+	fs.IntVar(&o.top, "top", -1, "at most `N` stacks, 0 for all; unless given, 5 of each kind in text")
+	fs.Var(&o.cost, "cost", "what folded stacks `WEIGH`: peak, live, allocated, allocations or temporary")
+	fs.Lookup("top").DefValue = "0" // the help text shows no default then
 	return o
 }
 
@@ -40,9 +40,6 @@ var heapCosts = map[string]int{"allocations": 0, "allocated": 1, "peak": 3, "liv
 
 // Run implements Runner.
 func (o *heapOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
-	if _, ok := heapCosts[o.cost]; !ok {
-		return nil, fmt.Errorf("--cost %q: it can be peak, live, allocated, allocations or temporary", o.cost)
-	}
 	res := &Heap{opt: *o}
 	var err error
 	if res.Capture, res.completeness, err = Describe(r); err != nil {

@@ -167,7 +167,7 @@ func (h *Heap) samples() []export.Sample {
 
 // Folded implements Folder; --cost says what the weights are.
 func (h *Heap) Folded(w io.Writer) error {
-	return export.Folded(w, h.samples(), heapCosts[h.opt.cost])
+	return export.Folded(w, h.samples(), heapCosts[h.opt.cost.is])
 }
 
 // PProf implements Profiler. In use is what was live at the peak.

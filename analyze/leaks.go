@@ -33,9 +33,9 @@ recording, to --to or to the exit of its process.`,
 type leakOptions struct {
 	older, younger   time.Duration // 0: any age
 	minSize, maxSize sizeFlag      // both ends belong to it
-	stackRegex       string
-	groupBy          string
-	sortBy           string
+	stackRegex       regexpFlag
+	groupBy          choice
+	sortBy           choice
 	top              int
 	suppressions     []string
 	builtin          bool
@@ -43,18 +43,25 @@ type leakOptions struct {
 }
 
 func newLeaksRunner(fs *pflag.FlagSet) Runner {
-	o := &leakOptions{maxSize: math.MaxUint64}
-	fs.DurationVar(&o.older, "older", 0, "only blocks at least this old (500ms, 10s)")
-	fs.DurationVar(&o.younger, "younger", 0, "only blocks younger than this")
-	fs.Var(&o.minSize, "min-size", "only blocks of at least this size (4096, 4KiB)")
-	fs.Var(&o.maxSize, "max-size", "only blocks of at most this size")
-	fs.StringVar(&o.stackRegex, "stack-regex", "", "only stacks with a frame whose function, file or module matches")
-	fs.StringVar(&o.groupBy, "group-by", "stack", "one row per `stack|size|thread|age`")
-	fs.StringVar(&o.sortBy, "sort", "bytes", "order rows by `bytes|blocks|age|first`")
-	fs.IntVar(&o.top, "top", -1, "rows to show, 0 for all (default 20 in text, else all)")
+	o := &leakOptions{
+		maxSize: math.MaxUint64,
+		groupBy: choice{is: "stack", of: []string{"stack", "size", "thread", "age"}},
+		sortBy:  choice{is: "bytes", of: []string{"bytes", "blocks", "age", "first"}},
+	}
+	fs.DurationVar(&o.older, "older", 0, "only blocks at least as old as `AGE` (500ms, 10s)")
+	fs.DurationVar(&o.younger, "younger", 0, "only blocks younger than `AGE`")
+	fs.Var(&o.minSize, "min-size", "only blocks of at least `SIZE` (4096, 4KiB)")
+	fs.Var(&o.maxSize, "max-size", "only blocks of at most `SIZE`")
+	fs.Var(&o.stackRegex, "stack-regex", "only stacks with a frame whose function, file or module matches `RE`")
+	fs.Var(&o.groupBy, "group-by", "a row for each `GROUP`: stack, size, thread or age")
+	fs.Var(&o.sortBy, "sort", "`ORDER` of the rows: bytes, blocks, age or first")
+	fs.IntVar(&o.top, "top", -1, "at most `N` rows, 0 for all; unless given, 20 in text")
 	fs.StringArrayVar(&o.suppressions, "suppressions", nil, "leave out what a LeakSanitizer suppression `FILE` names")
 	fs.BoolVar(&o.builtin, "builtin-suppressions", true, "leave out what the C runtime itself keeps; counted in the report")
 	fs.BoolVar(&o.mmap, "mmap", false, "also list memory that the program mapped itself and did not unmap")
+	for _, name := range []string{"top", "max-size"} {
+		fs.Lookup(name).DefValue = "0" // the help text shows no default then
+	}
 	return o
 }
 
@@ -93,20 +100,9 @@ func (o *leakOptions) Run(ctx context.Context, r *format.Reader, f format.Filter
 
 // collector makes the collector that the flags ask for.
 func (o *leakOptions) collector(r *format.Reader) (*leakCollector, error) {
-	c := &leakCollector{opt: o, stacks: newStackTable(r), rows: map[groupKey]*leakRow{}, verdicts: map[uint32]verdict{}}
-	var ok bool
-	if c.key, ok = groupings[o.groupBy]; !ok {
-		return nil, fmt.Errorf("--group-by %q: it can be stack, size, thread or age", o.groupBy)
-	}
-	if _, ok := leakOrders[o.sortBy]; !ok {
-		return nil, fmt.Errorf("--sort %q: it can be bytes, blocks, age or first", o.sortBy)
-	}
-	if o.stackRegex != "" {
-		re, err := regexp.Compile(o.stackRegex)
-		if err != nil {
-			return nil, fmt.Errorf("--stack-regex: %w", err)
-		}
-		c.regex = re
+	c := &leakCollector{
+		opt: o, key: groupings[o.groupBy.is], stacks: newStackTable(r),
+		rows: map[groupKey]*leakRow{}, verdicts: map[uint32]verdict{},
 	}
 	for _, name := range o.suppressions {
 		list, err := readSuppressions(name)

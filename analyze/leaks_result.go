@@ -123,11 +123,11 @@ func (l *Leaks) fill(p *pass, c *leakCollector, u unknownFrees) {
 				SuppressedRule{Pattern: c.rules[i].Pattern, Builtin: c.rules[i].Builtin, Amount: amount(m)})
 		}
 	}
-	l.GroupBy = l.opt.groupBy
+	l.GroupBy = l.opt.groupBy.is
 	for _, row := range c.rows {
 		l.rows = append(l.rows, l.row(row, c))
 	}
-	slices.SortFunc(l.rows, leakOrders[l.opt.sortBy])
+	slices.SortFunc(l.rows, leakOrders[l.opt.sortBy.is])
 	l.Groups = len(l.rows)
 	l.Rows = append([]LeakRow{}, l.rows...)
 	if l.opt.top > 0 && l.opt.top < len(l.Rows) {
@@ -183,7 +183,7 @@ func (l *Leaks) row(r *leakRow, c *leakCollector) LeakRow {
 		AgeMin: r.ageMin, AgeAvg: r.ageAvg(), AgeMax: r.ageMax,
 		Stack: []export.Frame{},
 	}
-	switch l.opt.groupBy {
+	switch l.opt.groupBy.is {
 	case "stack":
 		row.Stack = c.stacks.get(uint32(r.key.a))
 		row.order = export.FoldedName(row.Stack)

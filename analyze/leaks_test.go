@@ -160,24 +160,34 @@ func TestCutAnywhere(t *testing.T) {
 	}
 }
 
-// TestBadFlags checks that each wrong value is named in the error.
+// TestBadFlags checks that wrong values are refused when flags are parsed, so
+// that they are usage errors, with what is possible.
 func TestBadFlags(t *testing.T) {
-	r := inlinedCapture(t)
 	for _, c := range []struct{ analyzer, flag, value, want string }{
-		{"leaks", "group-by", "color", "--group-by"},
-		{"leaks", "sort", "color", "--sort"},
-		{"leaks", "stack-regex", "(", "--stack-regex"},
-		{"leaks", "suppressions", "/nonexistent/file", "/nonexistent/file"},
-		{"heap", "cost", "love", "--cost"},
+		{"leaks", "group-by", "color", "stack, size, thread, age"},
+		{"leaks", "sort", "color", "bytes, blocks, age, first"},
+		{"leaks", "stack-regex", "(", "missing closing"},
+		{"heap", "cost", "love", "peak, live, allocated, allocations, temporary"},
 	} {
 		fs := pflag.NewFlagSet("", pflag.ContinueOnError)
-		run := analyzerNamed(t, c.analyzer).New(fs)
-		if err := fs.Set(c.flag, c.value); err != nil {
-			t.Fatal(err)
+		analyzerNamed(t, c.analyzer).New(fs)
+		if err := fs.Set(c.flag, c.value); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("--%s %s: error %v, want %q in it", c.flag, c.value, err, c.want)
 		}
-		if _, err := run.Run(context.Background(), r, format.Filter{}); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("--%s %s: error %v, want one that names %s", c.flag, c.value, err, c.want)
+	}
+	for _, choice := range []string{"peak", "live", "allocated", "allocations", "temporary"} {
+		if _, ok := heapCosts[choice]; !ok {
+			t.Errorf("--cost %s has no value", choice)
 		}
+	}
+	missing := analyzerNamed(t, "leaks")
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	run := missing.New(flags)
+	if err := flags.Set("suppressions", "/nonexistent/file"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Run(context.Background(), inlinedCapture(t), format.Filter{}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing suppressions: error %v", err)
 	}
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	analyzerNamed(t, "leaks").New(fs)

@@ -3,9 +3,30 @@ package analyze
 import (
 	"fmt"
 	"math/bits"
+	"regexp"
 	"strconv"
 	"strings"
 )
+
+// A regexpFlag is a flag value that is a regular expression; nil when not set.
+type regexpFlag struct{ *regexp.Regexp }
+
+// String implements pflag.Value.
+func (r *regexpFlag) String() string {
+	if r.Regexp == nil {
+		return ""
+	}
+	return r.Regexp.String()
+}
+
+// Type implements pflag.Value.
+func (r *regexpFlag) Type() string { return "regexp" }
+
+// Set implements pflag.Value.
+func (r *regexpFlag) Set(text string) (err error) {
+	r.Regexp, err = regexp.Compile(text)
+	return err
+}
 
 // A sizeFlag is a flag value in bytes: a number with an optional unit of B, K,
 // KiB, M, MiB, G, GiB, T or TiB, each 1024 of the one before.
