@@ -88,7 +88,7 @@ func checkStderr(t *testing.T, args []string, stderr string) {
 
 // capture writes a capture of n pairs of malloc and free and a connection, and
 // returns its path. Names in it try to harm a terminal.
-func writeCapture(t *testing.T, n, blockEvents int) string {
+func writeCapture(t testing.TB, n, blockEvents int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "run.tcap")
 	f, err := os.Create(path)

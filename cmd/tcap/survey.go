@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/tcap-dev/tcap/analyze"
 	"github.com/tcap-dev/tcap/format"
@@ -344,13 +345,16 @@ func (s *summary) verdict() string {
 		parts = append(parts, fmt.Sprintf("%s events lost while recording (%s)", humanize.Comma(int64(n)), strings.Join(by, ", ")))
 	}
 	if n := len(s.Damage); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d damaged parts of the file, %s events missing there", n, humanize.Comma(int64(s.Completeness.MissingEvents))))
+		parts = append(parts, english.Plural(n, "damaged part", "")+" of the file")
+	}
+	if n := s.Completeness.MissingEvents; n > 0 {
+		parts = append(parts, humanize.Comma(int64(n))+" events missing from the file")
 	}
 	switch {
 	case !s.End.Clean:
 		parts = append(parts, "no clean end")
 	case s.Completeness.Truncated:
-		parts = append(parts, fmt.Sprintf("it could not be written to the end, %s events missing there", humanize.Comma(int64(s.End.Unwritten))))
+		parts = append(parts, "it could not be written to the end")
 	}
 	return strings.Join(parts, "; ")
 }
