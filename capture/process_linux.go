@@ -102,15 +102,6 @@ func (ps *processes) task(pid, tid uint32) format.TaskID {
 	return t.task
 }
 
-// retask makes the rows of a process's threads anew at their next event.
-func (ps *processes) retask(p *process) {
-	for _, t := range ps.byTid {
-		if t.proc == p {
-			t.task = 0
-		}
-	}
-}
-
 func (ps *processes) rename(pid, tid uint32, comm string) {
 	t := ps.thread(pid, tid)
 	if t.comm != comm {
@@ -269,7 +260,7 @@ func startCode(pid uint32) uint64 {
 		return 0
 	}
 	rest := string(b[bytes.LastIndexByte(b, ')')+1:]) // the name before may hold anything
-	const field = 26 - 3 // startcode in proc_pid_stat(5); rest begins with the third
+	const field = 26 - 3                              // startcode in proc_pid_stat(5); rest begins with the third
 	f := strings.Fields(rest)
 	if len(f) <= field {
 		return 0
