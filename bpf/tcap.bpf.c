@@ -21,6 +21,7 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #include "heap.h"
 #include "mem.h"
 #include "proc.h"
+#include "tcp_socket.h"
 #include "tcp.h"
 #include "tcp_segment.h"
 #include "tcp_call.h"

@@ -5,6 +5,10 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/tcap-dev/tcap/format"
 )
@@ -119,6 +123,46 @@ func BenchmarkConnection(b *testing.B) {
 			srv.result()
 			b.ReportMetric(float64(r.records)/float64(b.N), "records/op")
 			b.ReportMetric(float64(r.lost()), "lost")
+		})
+	}
+}
+
+// BenchmarkPrograms counts the time inside the programs, for a connection on
+// loopback with both ends. The kernel's clock readings are in it.
+func BenchmarkPrograms(b *testing.B) {
+	for _, mode := range []string{"machine", "targets", "others"} {
+		b.Run(mode, func(b *testing.B) {
+			srv, cli := cast(b, "srv", stage{}), cast(b, "cli", stage{})
+			pids := map[string][]int{"targets": {srv.pid, cli.pid}, "others": {os.Getpid()}}
+			r := record(b, pids[mode]...)
+			srv.do("socket 0 2 1 0")
+			port := srv.do("listen 0 127.0.0.1 0 128")
+			srv.begin("serve_many 0 %d 64", b.N)
+			stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ResetTimer()
+			r.during(cli, "dial_many 0 127.0.0.1 %d %d 64", port, b.N)
+			b.StopTimer()
+			srv.result()
+			stats.Close()
+			var spent time.Duration
+			var runs uint64
+			for _, p := range []*ebpf.Program{
+				r.objs.TcpChanged, r.objs.TcpChangedAgain, r.objs.TcpDestroyed, r.objs.TcpResetSent, r.objs.TcpResetReceived,
+				r.objs.TcpRetransmitted, r.objs.EnterConnect, r.objs.ExitConnect, r.objs.ExitAccept, r.objs.ExitAccept4,
+			} {
+				s, err := p.Stats()
+				if err != nil {
+					b.Fatal(err)
+				}
+				spent += s.Runtime
+				runs += s.RunCount
+			}
+			b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N), "bpf-ns/op")
+			b.ReportMetric(float64(runs)/float64(b.N), "runs/op")
+			b.ReportMetric(0, "ns/op")
 		})
 	}
 }

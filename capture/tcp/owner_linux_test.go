@@ -210,10 +210,10 @@ func TestBeginsAmongConnections(t *testing.T) {
 	srv.do("socket 0 2 1 0")
 	port := srv.do("listen 0 127.0.0.1 0 128")
 	const endless = 1 << 30
-	srv.begin("serve_many 0 %d 64", endless)
-	cli.begin("dial_many 0 127.0.0.1 %d %d 64", port, endless)
+	srv.begin("serve_many 0 %d 262144", endless)
+	cli.begin("dial_many 0 127.0.0.1 %d %d 262144", port, endless)
 	r := record(t, srv.pid, cli.pid)
-	r.until("connections", func() bool { return len(r.events) > 20000 })
+	r.until("connections", func() bool { return len(r.events) > 8000 })
 	cli.kill()
 	srv.kill()
 	r.until("the end of all", func() bool { return left(t, r.objs.Connections) == 0 })
