@@ -131,6 +131,12 @@ func (r *result) complete() *result {
 	if r.value["end"] != "1" || r.sum.ExitStatus != 0 {
 		r.t.Fatalf("the program did not come to its end: exit status %d, said %v", r.sum.ExitStatus, r.value)
 	}
+	return r.quiet()
+}
+
+// quiet fails the test if anything was lost, or tcap had a remark.
+func (r *result) quiet() *result {
+	r.t.Helper()
 	if r.sum.Lost != 0 {
 		r.t.Fatalf("%d events lost", r.sum.Lost)
 	}
@@ -277,6 +283,12 @@ func sameFact(got, want string) bool {
 // leaks runs the analysis with flags of its own.
 func (r *result) leaks(flags ...string) *analyze.Leaks {
 	r.t.Helper()
+	return r.leaksFrom(0, flags...)
+}
+
+// leaksFrom leaves out what was born before a time, on the clock of the events.
+func (r *result) leaksFrom(from int64, flags ...string) *analyze.Leaks {
+	r.t.Helper()
 	f, err := format.Open(r.path)
 	if err != nil {
 		r.t.Fatal(err)
@@ -291,7 +303,7 @@ func (r *result) leaks(flags ...string) *analyze.Leaks {
 		if err := fs.Parse(flags); err != nil {
 			r.t.Fatal(err)
 		}
-		res, err := runner.Run(r.t.Context(), f, format.Filter{})
+		res, err := runner.Run(r.t.Context(), f, format.Filter{From: from})
 		if err != nil {
 			r.t.Fatal(err)
 		}

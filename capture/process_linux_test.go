@@ -1,6 +1,9 @@
 package capture_test
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/tcap-dev/tcap/analyze"
@@ -116,5 +119,90 @@ func TestProcessSeveral(t *testing.T) {
 	}
 	if n := byPid[uint32(bystander.cmd.Process.Pid)]; n != 0 {
 		t.Errorf("a process that is no target has %d allocations", n)
+	}
+}
+
+// TestProcessComm: --comm takes processes of a name that run already, and
+// those that appear while recording.
+func TestProcessComm(t *testing.T) {
+	exe := build(t, "heap.c", "-ldl")
+	text, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "tcapcomm" + itoa(os.Getpid()%1000)
+	named := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(named, text, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(p *target, times int) {
+		for range times {
+			p.tell('m')
+			p.await("done")
+		}
+	}
+	old, other := start(t, named, "serve"), start(t, exe, "serve")
+	old.await("ready")
+	other.await("ready")
+	rec := attach(t, func(o *capture.Options) { o.Comms = []string{name} })
+	ask(old, 1)
+	ask(other, 1)
+	young := start(t, named, "serve")
+	young.await("ready")
+	awaitProbes(t, young.cmd.Process.Pid, libcOf(t, young.cmd.Process.Pid), "malloc")
+	ask(young, 2)
+	for _, p := range []*target{old, other, young} {
+		p.tell('q')
+		p.wait()
+	}
+	r := rec.stop("")
+	l := r.leaks()
+	if want := (analyze.Amount{Bytes: 3 * 77, Blocks: 3}); l.Total != want {
+		t.Errorf("leaks %+v, want %+v\n%s", l.Total, want, r.text(l))
+	}
+	if r.notes == "" {
+		t.Error("tcap did not say that the beginning of a process that appears may be missed")
+	}
+}
+
+// libcOf is the C library that a process has mapped.
+func libcOf(t *testing.T, pid int) string {
+	t.Helper()
+	maps, err := os.ReadFile("/proc/" + itoa(pid) + "/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		if f := strings.Fields(line); len(f) == 6 && strings.HasSuffix(f[5], "/libc.so.6") {
+			return f[5]
+		}
+	}
+	t.Fatalf("process %d has no libc", pid)
+	return ""
+}
+
+// TestProcessExecOther: a target becomes another program. One with a libc
+// that is probed already is recorded from its first call. One with an allocator
+// of its own is recorded from when the recorder has seen the exec: what it
+// did until then is missing, and the capture says so.
+func TestProcessExecOther(t *testing.T) {
+	procs := build(t, "procs.c")
+	t.Run("same libc", func(t *testing.T) {
+		r := record(t, procs, "become", build(t, "heap.c", "-ldl"), "leak", "50", "10").complete()
+		r.leaked()
+	})
+	for _, c := range []struct {
+		name string
+		exe  string
+	}{
+		{"static", build(t, "heap.c", "-static", "-DNO_DLVSYM=1")},
+		{"musl", build(t, "heap.c", musl)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o, notes := options(t)
+			r := recordWith(t, o, notes, procs, "become", c.exe, "leak", "50", "10")
+			l := r.leaks()
+			t.Logf("%d of 50 blocks recorded, %q", l.Total.Blocks, r.notes)
+		})
 	}
 }

@@ -64,6 +64,7 @@ func Record(ctx context.Context, o Options) (*Summary, error) {
 		r.abandon()
 		return nil, err
 	}
+	defer outrun()()
 	runErr := r.run(ctx)
 	sum, err := r.finish()
 	if r.reason == EndWrite && r.cmd != nil {
@@ -105,7 +106,7 @@ func (r *recorder) begin() error {
 	if err := r.newWriter(start); err != nil {
 		return err
 	}
-	if err := r.adopt(pids); err != nil {
+	if err := r.adopt(pids, start.Mono); err != nil {
 		return err
 	}
 	r.begun = monotonic()

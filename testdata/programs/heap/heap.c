@@ -228,6 +228,8 @@ static void *consumer(void *arg)
 		}
 		free(p);
 	}
+	atomic_store(&step, 1);
+	await_step(2);
 	return arg;
 }
 
@@ -244,7 +246,7 @@ static void handoff(int n)
 			sched_yield();
 		atomic_store(&slots[i % SLOTS], p);
 	}
-	pthread_join(t, NULL);
+	await_step(1);
 	say("blocks=%ld\nbytes=%ld\n", kept_blocks, kept_bytes);
 }
 
@@ -356,6 +358,7 @@ int main(int argc, char **argv)
 	WHEN("attached", attached());
 	WHEN("serve", serve());
 	WHEN("basics", (aliases(), reallocs(), posix(), overflow(), nulls(n), zero(), arena()));
+	WHEN("preloaded", (reallocs(), posix(), overflow(), nulls(n), zero(), arena()));
 	else return 2;
 	say("end=1\n");
 	return 0;
