@@ -133,10 +133,10 @@ func (s *scan) search(from, limit, minSeq int64) (int64, error) {
 		sector = 4 << 10 // what is skipped where the disk does not read
 	)
 	if s.prev == nil {
-		s.prev = make([]byte, window)
+		s.prev = make([]byte, min(window, s.size))
 	}
 	for from < limit {
-		n, err := s.r.ReadAt(s.prev[:min(window, s.size-from)], from)
+		n, err := s.r.ReadAt(s.prev[:min(int64(len(s.prev)), s.size-from)], from)
 		if n < headerSize {
 			if err != nil && !errors.Is(err, io.EOF) {
 				s.failed = fmt.Errorf("search for a block from offset %d: %w", from, err)

@@ -1,8 +1,10 @@
 package format
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"sync"
 )
 
 // The schema block is the table of kinds as JSON, so that a reader knows the
@@ -34,12 +36,18 @@ func encodeSchema(kinds []KindInfo) ([]byte, error) {
 	return json.Marshal(out)
 }
 
+// ownSchema is the schema that this version writes, which most files have.
+var ownSchema = sync.OnceValues(func() ([]byte, error) { return encodeSchema(Kinds) })
+
 // decodeSchema reads a schema block. Kinds that this package knows better, as
 // the file is older, are taken from [Kinds]; kinds newer than this package
 // follow them.
 func decodeSchema(b []byte) ([]KindInfo, error) {
 	if len(b) > maxJSON {
 		return nil, fmt.Errorf("schema: %w: %d bytes", ErrLimit, len(b))
+	}
+	if own, err := ownSchema(); err == nil && bytes.Equal(b, own) {
+		return Kinds, nil
 	}
 	var in []schemaKind
 	if err := json.Unmarshal(b, &in); err != nil {
