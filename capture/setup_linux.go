@@ -250,7 +250,10 @@ func (r *recorder) attach() ([]uint32, error) {
 }
 
 // adopt learns what the running targets are like.
-func (r *recorder) adopt(pids []uint32) error {
+//
+// What they have mapped is told as of the recording's start, which is before
+// any event of theirs that the ring may hold already.
+func (r *recorder) adopt(pids []uint32, start int64) error {
 	for _, pid := range pids {
 		tasks, err := os.ReadDir(procPath(pid, "task"))
 		if err != nil {
@@ -267,7 +270,7 @@ func (r *recorder) adopt(pids []uint32) error {
 		}
 		p := r.procs.process(pid)
 		r.procs.readMaps(p)
-		if err := r.tellMappings(p, monotonic()); err != nil {
+		if err := r.tellMappings(p, start); err != nil {
 			return err
 		}
 	}
