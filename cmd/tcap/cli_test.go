@@ -217,7 +217,7 @@ var reading = [][]string{
 
 func TestNoCapture(t *testing.T) {
 	dir := t.TempDir()
-	empty := filepath.Join(dir, "empty")
+	empty := filepath.Join(dir, "nothing")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestNoCapture(t *testing.T) {
 	for _, tt := range []struct{ path, says string }{
 		{filepath.Join(dir, "none"), "no such file"},
 		{dir, "not a regular file"},
-		{empty, "not a tcap capture"},
+		{empty, "the file is empty"},
 		{program, "not a tcap capture"},
 		{os.DevNull, "not a regular file"},
 		{future, "use a newer tcap"},

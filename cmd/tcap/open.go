@@ -15,12 +15,19 @@ import (
 func open(path string) (*format.Reader, error) {
 	r, err := format.Open(path)
 	switch {
+	case errors.Is(err, format.ErrNotCapture) && isEmpty(path):
+		return nil, fmt.Errorf("%s: the file is empty: recording has not begun, or the recorder was killed before it did", path)
 	case errors.Is(err, format.ErrNotCapture):
 		return nil, fmt.Errorf("%s: %w", path, format.ErrNotCapture)
 	case errors.Is(err, format.ErrVersion):
 		return nil, fmt.Errorf("%w; use a newer tcap", err)
 	}
 	return r, err
+}
+
+func isEmpty(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.Size() == 0
 }
 
 // output is where a report goes: stdout, or the file of -o.
