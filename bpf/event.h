@@ -52,6 +52,9 @@ enum shape {
 /* Flag of a free that now and then ends in a jump to another
  * probed free: same block, same stack pointer. */
 #define FORWARDS (1 << 16)
+/* Flag of a place that is no free but a call of one, for a block that was freed
+ * before. */
+#define RECYCLES (1 << 17)
 
 struct hdr {
 	__u64 time; /* CLOCK_MONOTONIC, ns */

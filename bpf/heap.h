@@ -25,6 +25,10 @@ struct {
 
 const volatile bool want_stacks = true;
 
+/* The recorder's own process. What carries the programs is bound to it, so that
+ * it would be recorded where it has a libc of its own and not as a target. */
+const volatile __u32 recorder = 0;
+
 #define PAGE_OFFSETS 4096
 #define TABLES 64
 
@@ -181,8 +185,11 @@ int heap_enter(struct pt_regs *ctx)
 {
 	__u64 sp = PT_REGS_SP(ctx);
 	__u32 fn = function(ctx);
-	struct thread *t = this_thread();
+	struct thread *t;
 
+	if (bpf_get_current_pid_tgid() >> 32 == recorder)
+		return 0;
+	t = this_thread();
 	if (!t || !fn) {
 		count_lost(Alloc);
 		return 0;
@@ -283,11 +290,20 @@ int heap_free(struct pt_regs *ctx)
 {
 	__u32 fn = function(ctx);
 	__u64 addr = PT_REGS_PARM1(ctx), sp = PT_REGS_SP(ctx);
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	__u64 id = bpf_get_current_pid_tgid();
+	__u32 tid = (__u32)id;
 	struct thread *t;
 
-	if (!addr)
+	if (!addr || id >> 32 == recorder)
 		return 0;
+	if (fn & RECYCLES) { /* before the call: the free comes next */
+		t = this_thread();
+		if (t) {
+			t->freed = addr;
+			t->freed_sp = sp - RET_SP;
+		}
+		return 0;
+	}
 	t = bpf_map_lookup_elem(&threads, &tid);
 	if (t) {
 		if (t->call.sp && sp <= t->call.sp && call_runs(&t->call))

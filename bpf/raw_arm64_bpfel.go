@@ -304,6 +304,7 @@ const (
 	RawProgTcpRetransmitted = "tcp_retransmitted"
 	RawProgTcpSockets       = "tcp_sockets"
 	RawVarMatchComms        = "match_comms"
+	RawVarRecorder          = "recorder"
 	RawVarTcpAll            = "tcp_all"
 	RawVarWalk              = "walk"
 	RawVarWantStacks        = "want_stacks"
@@ -398,6 +399,7 @@ type RawMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawVariableSpecs struct {
 	MatchComms *ebpf.VariableSpec `ebpf:"match_comms"`
+	Recorder   *ebpf.VariableSpec `ebpf:"recorder"`
 	TcpAll     *ebpf.VariableSpec `ebpf:"tcp_all"`
 	Walk       *ebpf.VariableSpec `ebpf:"walk"`
 	WantStacks *ebpf.VariableSpec `ebpf:"want_stacks"`
@@ -459,6 +461,7 @@ func (m *RawMaps) Close() error {
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawVariables struct {
 	MatchComms *ebpf.Variable `ebpf:"match_comms"`
+	Recorder   *ebpf.Variable `ebpf:"recorder"`
 	TcpAll     *ebpf.Variable `ebpf:"tcp_all"`
 	Walk       *ebpf.Variable `ebpf:"walk"`
 	WantStacks *ebpf.Variable `ebpf:"want_stacks"`

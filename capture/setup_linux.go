@@ -147,6 +147,7 @@ func (r *recorder) load() error {
 	vars := map[string]any{
 		"want_stacks": r.opts.Stacks == StacksFP,
 		"match_comms": len(r.opts.Comms) > 0,
+		"recorder":    uint32(os.Getpid()),
 		"tcp_all":     !r.hasTargets(),
 	}
 	for name, v := range vars {

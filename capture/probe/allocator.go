@@ -117,6 +117,9 @@ type Function struct {
 
 	// Forwards is set for a free that passes some blocks on to another one.
 	Forwards bool
+	// Recycles is set for a place that is no function but a call of free for
+	// a block which was freed before.
+	Recycles bool
 }
 
 // HasReturn reports whether the function's return must be probed, too: all
@@ -128,6 +131,10 @@ func (f Function) HasReturn() bool { return f.Shape != bpf.RawShapeOfFree }
 // has the same block, stack pointer and return address.
 const CookieForwards = 1 << 16
 
+// CookieRecycles is set in the cookie of a call of free that hands back a block
+// which had been freed before, see recycles.
+const CookieRecycles = 1 << 17
+
 // Cookie is what the heap programs expect to get from
 // bpf_get_attach_cookie: the function in the low byte, the shape in the next,
 // then flags.
@@ -135,6 +142,9 @@ func (f Function) Cookie() uint64 {
 	cookie := uint64(f.Shape)<<8 | uint64(f.Fn)
 	if f.Forwards {
 		cookie |= CookieForwards
+	}
+	if f.Recycles {
+		cookie |= CookieRecycles
 	}
 	return cookie
 }
@@ -193,7 +203,8 @@ func AllocatorFunctions(e *ELF, name string, debugFiles bool) ([]Function, error
 		byOffset[s.Offset] = len(list)
 		list = append(list, f)
 	}
-	return list, nil
+	again, err := recycles(e, dyn.SoName, name, found, debugFiles)
+	return append(list, again...), err
 }
 
 // allocatorSymbols returns the symbols that the table knows, ordered by it.
