@@ -18,6 +18,7 @@ type Suppression struct {
 	Pattern string
 	Builtin bool
 
+	unnamed    bool     // match the module of an innermost frame that has no function
 	begin, end bool     // anchored
 	parts      []string // between the stars
 }
@@ -103,6 +104,9 @@ func (s *Suppression) Match(name string) bool {
 
 // matchStack reports whether a frame of the stack matches.
 func (s *Suppression) matchStack(frames []export.Frame) bool {
+	if s.unnamed {
+		return len(frames) > 0 && frames[0].Function == "" && s.Match(frames[0].Module)
+	}
 	for i := range frames {
 		f := &frames[i]
 		if f.Function != "" && s.Match(f.Function) {
@@ -120,11 +124,19 @@ func (s *Suppression) matchStack(frames []export.Frame) bool {
 // thread-local storage made in it, atexit, strerror) and heaptrack's list
 // without dl_open_worker and the GLib names, under which a program's own
 // constructors and callbacks run.
-var builtinSuppressions = mustSuppressions(
+//
+// The second half of the list is what glibc's own start allocates in a static
+// program, and the pool from which libstdc++ throws when memory is short. The
+// latter's function has a name only where libstdc++ has its symbols; all others
+// of libstdc++ that call malloc itself are exported.
+var builtinSuppressions = append(mustSuppressions(
 	"^pthread_create$", "^__pthread_create*", "^_dl_allocate_tls$", "^allocate_dtv$", "^__tls_get_addr*", "^tls_get_addr_tail*",
 	"^__cxa_atexit$", "^__new_exitfn$", "^atexit$", "^pthread_atfork$", "^__register_atfork$", "^strerror$", "^strerror_l$",
 	"^__nss_module_allocate$", "^__gconv_read_conf$", "^__gconv_load_conf$", "^tzset_internal$",
-)
+
+	"^_dl_non_dynamic_init$", "^_dl_get_origin$", "^_dl_init_paths*", "^_dl_find_object_init$", "^_dl_new_object$",
+	"^_GLOBAL__sub_I_eh_alloc.cc$", "^(anonymous namespace)::pool::pool*",
+), Suppression{Pattern: "libstdc++.so", Builtin: true, unnamed: true, parts: []string{"libstdc++.so"}})
 
 func mustSuppressions(patterns ...string) []Suppression {
 	list := make([]Suppression, len(patterns))

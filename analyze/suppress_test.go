@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/tcap-dev/tcap/analyze/export"
 )
 
 func TestSuppressionMatch(t *testing.T) {
@@ -91,4 +93,30 @@ func suppressionRegexp(p string) *regexp.Regexp {
 		expr += `\z`
 	}
 	return regexp.MustCompile(expr)
+}
+
+// TestBuiltinSuppressions tells what the runtime keeps from what a program
+// allocates by way of the same library.
+func TestBuiltinSuppressions(t *testing.T) {
+	const libstdcxx = "/usr/lib/x86_64-linux-gnu/libstdc++.so.6.0.30"
+	for _, c := range []struct {
+		stack []export.Frame
+		want  bool
+	}{
+		{[]export.Frame{{Module: libstdcxx}}, true}, // the emergency pool
+		{[]export.Frame{{Function: "operator new(unsigned long)", Module: libstdcxx}, {Module: libstdcxx}}, false},
+		{[]export.Frame{{Function: "operator new(unsigned long)", Module: libstdcxx}, {Function: "main"}}, false},
+		{[]export.Frame{{Module: "/opt/app/plugin.so"}, {Module: libstdcxx}}, false},
+		{[]export.Frame{{Function: "_dl_new_object"}}, true},
+		{[]export.Frame{{Function: "my_dl_new_object"}}, false},
+		{nil, false},
+	} {
+		got := false
+		for i := range builtinSuppressions {
+			got = got || builtinSuppressions[i].matchStack(c.stack)
+		}
+		if got != c.want {
+			t.Errorf("%+v: left out %v, want %v", c.stack, got, c.want)
+		}
+	}
 }
