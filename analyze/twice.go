@@ -96,9 +96,9 @@ func newAddrSet(list []unknownFree) addrSet {
 	}
 	s := addrSet{make([]uint64, n)}
 	for _, f := range list {
-		at := hashAddr(f.addr) & uint64(n-1)
+		at := hashAddr(f.addr) & uint32(n-1)
 		for s.slots[at] != 0 && s.slots[at] != f.addr {
-			at = (at + 1) & uint64(n-1)
+			at = (at + 1) & uint32(n-1)
 		}
 		s.slots[at] = f.addr
 	}
@@ -106,7 +106,7 @@ func newAddrSet(list []unknownFree) addrSet {
 }
 
 func (s addrSet) has(addr uint64) bool {
-	mask := uint64(len(s.slots) - 1)
+	mask := uint32(len(s.slots) - 1)
 	for at := hashAddr(addr) & mask; s.slots[at] != 0; at = (at + 1) & mask {
 		if s.slots[at] == addr {
 			return true
