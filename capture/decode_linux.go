@@ -44,8 +44,17 @@ func (r *recorder) decode(rec []byte) error {
 	if int(h.Kind) >= len(decoders) || decoders[h.Kind].decode == nil {
 		return fmt.Errorf("record of unknown kind %d", h.Kind)
 	}
+	// Probes are taken out one by one. What came after the recording's end may
+	// be blocks whose frees were not seen any more.
+	if k := decoders[h.Kind].kind; r.ended != 0 && int64(h.Time) > r.ended && memory.Has(k) {
+		return nil
+	}
 	return decoders[h.Kind].decode(r, rec)
 }
+
+// memory are the kinds of blocks and of mappings.
+var memory = format.NewKindSet(format.KindAlloc, format.KindRealloc, format.KindFree,
+	format.KindMap, format.KindUnmap, format.KindRemap, format.KindBrk)
 
 // view reads a record in place: the ring's memory was laid out by the same
 // machine, and its size is checked.
@@ -238,7 +247,7 @@ func (r *recorder) exec(rec []byte) error {
 	case known && r.heap.at.FollowsFork():
 		return r.heap.replaced(p.pid, moduleKey{userDev(x.Dev), x.Ino}, cstring(x.Path[:]), int64(x.Hdr.Time))
 	}
-	return r.heap.join(p.pid) // its name made it a target
+	return r.heap.named(p.pid, cstring(x.Comm[:]), int64(x.Hdr.Time))
 }
 
 func (r *recorder) exit(rec []byte) error {

@@ -1,11 +1,14 @@
 package capture
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
+	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/capture/probe"
 )
 
@@ -54,6 +57,19 @@ func (h *heapProbes) join(pid uint32) error {
 		return h.failed(err)
 	}
 	return nil
+}
+
+// named makes a process a target whose name, which it got by an exec, is one of
+// --comm. It runs while that is done: the capture says for how long.
+func (h *heapProbes) named(pid uint32, comm string, since int64) error {
+	if err := h.join(pid); err != nil {
+		return err
+	}
+	if err := h.warn("processes that get a --comm name while recording are recorded from a moment after their exec; `tcap record -- COMMAND` misses nothing"); err != nil {
+		return err
+	}
+	return h.r.note(false, fmt.Sprintf("pid %d: what %s did in the first %v after its exec is not recorded",
+		pid, comm, time.Duration(monotonic()-since).Round(10*time.Microsecond)))
 }
 
 // arm probes the allocators of a process: those that it has mapped, and those
@@ -121,23 +137,28 @@ func (h *heapProbes) probe(objects []probe.Object, err error) error {
 		}
 	}
 	objs := &h.r.objs
-	var specs []probe.Spec
+	var functions []probe.Function
 	for _, o := range objects {
-		for _, f := range o.Functions {
-			table, err := h.tell(f)
-			if err != nil {
-				return h.failed(err)
-			}
-			if !f.HasReturn() {
-				specs = append(specs, probe.Spec{Point: f.Entry, Prog: objs.HeapFree, Cookie: table})
-				continue
-			}
-			// The return program knows the call from its entry. It comes first:
-			// an entry whose return is not seen would look like a call that runs on.
-			specs = append(specs,
-				probe.Spec{Point: f.Return, Prog: objs.HeapReturn},
-				probe.Spec{Point: f.Entry, Prog: objs.HeapEnter, Cookie: table})
+		functions = append(functions, o.Functions...)
+	}
+	// A program that runs meanwhile must not be seen to allocate what it is not
+	// seen to free, so what ends blocks comes first.
+	slices.SortStableFunc(functions, func(a, b probe.Function) int { return cmp.Compare(rank(a), rank(b)) })
+	var specs []probe.Spec
+	for _, f := range functions {
+		table, err := h.tell(f)
+		if err != nil {
+			return h.failed(err)
 		}
+		if !f.HasReturn() {
+			specs = append(specs, probe.Spec{Point: f.Entry, Prog: objs.HeapFree, Cookie: table})
+			continue
+		}
+		// The return program knows the call from its entry. It comes first:
+		// an entry whose return is not seen would look like a call that runs on.
+		specs = append(specs,
+			probe.Spec{Point: f.Return, Prog: objs.HeapReturn},
+			probe.Spec{Point: f.Entry, Prog: objs.HeapEnter, Cookie: table})
 	}
 	if len(specs) == 0 {
 		return nil
@@ -146,6 +167,17 @@ func (h *heapProbes) probe(objects []probe.Object, err error) error {
 		return h.failed(err)
 	}
 	return nil
+}
+
+// rank orders functions by when they are probed.
+func rank(f probe.Function) int {
+	switch f.Shape {
+	case bpf.RawShapeOfFree:
+		return 0
+	case bpf.RawShapeOfRealloc, bpf.RawShapeOfReallocarray:
+		return 1
+	}
+	return 2
 }
 
 const (
