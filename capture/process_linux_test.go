@@ -160,8 +160,8 @@ func TestProcessComm(t *testing.T) {
 	if want := (analyze.Amount{Bytes: 3 * 77, Blocks: 3}); l.Total != want {
 		t.Errorf("leaks %+v, want %+v\n%s", l.Total, want, r.text(l))
 	}
-	if r.notes == "" {
-		t.Error("tcap did not say that the beginning of a process that appears may be missed")
+	if !strings.Contains(r.notes, "a moment after their exec") {
+		t.Errorf("tcap did not say that the beginning of a process that appears is missed: %q", r.notes)
 	}
 }
 
@@ -203,6 +203,12 @@ func TestProcessExecOther(t *testing.T) {
 			r := recordWith(t, o, notes, procs, "become", c.exe, "leak", "50", "10")
 			l := r.leaks()
 			t.Logf("%d of 50 blocks recorded, %q", l.Total.Blocks, r.notes)
+			if l.Total.Blocks < 50 && !strings.Contains(r.notes, "is not recorded") {
+				t.Errorf("what was missed is not told: %d of 50 blocks recorded, %q", l.Total.Blocks, r.notes)
+			}
+			if l.Total.Blocks > 50 || l.AtExec.Blocks != 5 {
+				t.Errorf("leaks %+v, at exec %+v", l.Total, l.AtExec)
+			}
 		})
 	}
 }
