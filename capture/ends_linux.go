@@ -48,7 +48,7 @@ func (e *ends) reached() string {
 	switch {
 	case r.opts.MaxSize > 0 && r.w.Size() >= r.opts.MaxSize:
 		return EndSize
-	case r.cmd == nil && len(r.opts.Comms) == 0 && r.hasTargets() && len(r.alive) == 0:
+	case r.cmd == nil && len(r.opts.Comms) == 0 && r.opts.targeted() && len(r.alive) == 0:
 		return EndTargets
 	}
 	return ""

@@ -18,7 +18,7 @@ type Options struct {
 	Packs    []string      // names of packs; none: all that suit the targets
 	Duration time.Duration // 0: until the targets end or the context does
 	MaxSize  int64         // bytes of the file at which recording ends; 0: no limit
-	RingSize int           // bytes of the ring; a power of two of pages; 0: DefaultRingSize
+	RingSize int           // bytes of the ring, rounded up to a power of two of pages; 0: DefaultRingSize
 	Stacks   string        // StacksFP or StacksNone; "": StacksFP
 
 	Version string    // of tcap, for the header
@@ -31,6 +31,13 @@ type Options struct {
 	// the recording.
 	Interrupts <-chan Interrupt
 }
+
+// An OptionError is the error of options that make no sense together or at all,
+// whatever the machine.
+type OptionError struct{ Err error }
+
+func (e *OptionError) Error() string { return e.Err.Error() }
+func (e *OptionError) Unwrap() error { return e.Err }
 
 // An Interrupt is a request to end the recording.
 type Interrupt struct {

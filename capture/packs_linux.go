@@ -40,10 +40,9 @@ func (o *Options) packs() []string {
 	if len(o.Packs) > 0 {
 		return o.Packs
 	}
-	targeted := len(o.Pids) > 0 || len(o.Comms) > 0 || len(o.Command) > 0
 	var names []string
 	for _, p := range packs {
-		if targeted || !p.needsTarget {
+		if o.targeted() || !p.needsTarget {
 			names = append(names, p.name)
 		}
 	}
@@ -51,13 +50,13 @@ func (o *Options) packs() []string {
 }
 
 // checkPacks refuses names that are no packs, and packs without the target they need.
-func (o *Options) checkPacks(hasTargets bool) error {
+func (o *Options) checkPacks() error {
 	for _, name := range o.Packs {
 		i := slices.IndexFunc(packs, func(p pack) bool { return p.name == name })
 		if i < 0 {
 			return fmt.Errorf("-e %s: no such pack; there are %s", name, strings.Join(PackNames(), ", "))
 		}
-		if packs[i].needsTarget && !hasTargets {
+		if packs[i].needsTarget && !o.targeted() {
 			return fmt.Errorf("-e %s: it makes every call of a process trap, so say whose: -p PID, --comm NAME or -- COMMAND", name)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/bits"
 	"os"
 	"runtime"
 	"slices"
@@ -22,27 +23,18 @@ import (
 
 // check fills in what was left open and refuses what makes no sense.
 func (o *Options) check() error {
-	if o.RingSize == 0 {
+	if o.RingSize <= 0 {
 		o.RingSize = DefaultRingSize
 	}
-	if page := os.Getpagesize(); o.RingSize < page || o.RingSize&(o.RingSize-1) != 0 {
-		return fmt.Errorf("ring size %d: must be a power of two and at least a page (%d bytes)", o.RingSize, page)
-	}
+	// The kernel wants a power of two of pages.
+	o.RingSize = 1 << bits.Len(uint(max(o.RingSize, os.Getpagesize())-1))
 	if o.Stacks == "" {
 		o.Stacks = StacksFP
 	}
-	if o.Stacks != StacksFP && o.Stacks != StacksNone {
-		return fmt.Errorf("stacks %q: must be %s or %s", o.Stacks, StacksFP, StacksNone)
+	if err := o.checkWords(); err != nil {
+		return &OptionError{err}
 	}
-	for _, c := range o.Comms {
-		if len(c) > 15 || c == "" {
-			return fmt.Errorf("comm %q: the kernel keeps 1 to 15 bytes of a name; give those", c)
-		}
-	}
-	if len(o.Comms) > 64 {
-		return fmt.Errorf("%d comms: at most 64 can be followed", len(o.Comms))
-	}
-	if err := o.checkPacks(len(o.Pids)+len(o.Comms)+len(o.Command) > 0); err != nil {
+	if err := checkNamespace(o.targeted()); err != nil {
 		return err
 	}
 	for _, pid := range o.Pids {
@@ -53,8 +45,41 @@ func (o *Options) check() error {
 	return nil
 }
 
-func (r *recorder) hasTargets() bool {
-	o := &r.opts
+// checkWords checks the options that are names.
+func (o *Options) checkWords() error {
+	if o.Stacks != StacksFP && o.Stacks != StacksNone {
+		return fmt.Errorf("stacks %q: must be %s or %s", o.Stacks, StacksFP, StacksNone)
+	}
+	for _, c := range o.Comms {
+		if len(c) > 15 || c == "" {
+			return fmt.Errorf("comm %q: the kernel keeps 1 to 15 bytes of a name; give those", c)
+		}
+	}
+	if len(o.Comms) > maxComms {
+		return fmt.Errorf("%d comms: at most %d can be followed", len(o.Comms), maxComms)
+	}
+	return o.checkPacks()
+}
+
+const (
+	maxComms = 64 // as bpf/ring.h has it
+	// initialPidNamespace is the inode of the machine's own (PROC_PID_INIT_INO
+	// in include/linux/proc_ns.h).
+	initialPidNamespace = "pid:[4026531836]"
+)
+
+// checkNamespace refuses to follow processes from within a PID namespace,
+// where their numbers are not those that the kernel tells.
+func checkNamespace(targeted bool) error {
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil || ns == initialPidNamespace || !targeted {
+		return nil
+	}
+	return errors.New("tcap runs in a PID namespace of its own (a container), where processes have other numbers than the kernel tells: start it in the machine's, as with --pid=host")
+}
+
+// targeted reports whether processes are followed.
+func (o *Options) targeted() bool {
 	return len(o.Pids) > 0 || len(o.Comms) > 0 || len(o.Command) > 0
 }
 
@@ -148,7 +173,7 @@ func (r *recorder) load() error {
 		"want_stacks": r.opts.Stacks == StacksFP,
 		"match_comms": len(r.opts.Comms) > 0,
 		"recorder":    uint32(os.Getpid()),
-		"tcp_all":     !r.hasTargets(),
+		"tcp_all":     !r.opts.targeted(),
 	}
 	for name, v := range vars {
 		if err := spec.Variables[name].Set(v); err != nil {
@@ -215,7 +240,7 @@ func (r *recorder) attach() ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.hasTargets() {
+	if r.opts.targeted() {
 		if err := r.attachProcesses(); err != nil {
 			return nil, err
 		}
@@ -257,6 +282,9 @@ func (r *recorder) attach() ([]uint32, error) {
 func (r *recorder) adopt(pids []uint32, start int64) error {
 	for _, pid := range pids {
 		tasks, err := os.ReadDir(procPath(pid, "task"))
+		if err != nil && !ended(pid) {
+			return fmt.Errorf("pid %d: list its threads: %w", pid, err)
+		}
 		if err != nil {
 			if r.cmd == nil && len(r.opts.Pids) == 1 {
 				return fmt.Errorf("pid %d: it ended while recording began", pid)

@@ -35,6 +35,9 @@ func (f *filterFlags) registerFree(fs *pflag.FlagSet) {
 func (f *filterFlags) register(fs *pflag.FlagSet) {
 	fs.UintSliceVar(&f.pids, "pid", nil, "only of process `PID` (repeatable)")
 	fs.UintSliceVar(&f.tids, "tid", nil, "only of thread `TID` (repeatable)")
+	for _, name := range []string{"pid", "tid"} {
+		fs.Lookup(name).DefValue = "" // or the help says (default [])
+	}
 	fs.StringSliceVar(&f.comms, "comm", nil, "only of tasks called `NAME` (repeatable)")
 	fs.StringVar(&f.from, "from", "", "from `TIME`: since the start (1.5s), or as a date (RFC 3339)")
 	fs.StringVar(&f.to, "to", "", "up to `TIME`")

@@ -143,6 +143,10 @@ func record(ctx context.Context, f *recordFlags, command []string) error {
 
 // recordError gives a command that could not be run the exit status of env(1).
 func recordError(err error) error {
+	var option *capture.OptionError
+	if errors.As(err, &option) {
+		return usagef("record: %w; see tcap record --help", err)
+	}
 	var ce *capture.CommandError
 	if !errors.As(err, &ce) {
 		return err

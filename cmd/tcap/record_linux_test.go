@@ -138,7 +138,6 @@ func TestRecordRefuses(t *testing.T) {
 		{"-o " + out + " -e frob -d 1s", "no such pack"},
 		{"-o " + out + " -e heap -d 1s", "-p PID"},
 		{"-o " + out + " --stacks frob -d 1s", "stacks"},
-		{"-o " + out + " --ring-size 5000 -d 1s", "ring"},
 		{"-o " + out + " --comm a-name-of-more-than-15-bytes -d 1s", "15 bytes"},
 		{"-o " + out + " -p " + fmt.Sprint(zombie(t)), "ended"},
 		{"-o " + out + " -p 2", "kernel thread"},
