@@ -32,11 +32,13 @@ const groupPrefix = "tcap"
 // dies; definitions of dead recorders are removed by the next NewAttacher.
 //
 // Where trace events cannot be defined, the Attacher opens a uprobe of the
-// perf PMU per process instead, which needs only CAP_PERFMON but does not
-// follow forks.
+// perf PMU per process instead, which does not follow forks (and needs
+// CAP_SYS_ADMIN, too, on the kernels that were tried).
 type Attacher struct {
 	fs    *tracefs.FS // nil: PMU fallback
 	group string
+	// exchanged: the scheduler may exchange the events of two tasks.
+	exchanged bool
 
 	mu      sync.Mutex
 	next    int // number of the next event
@@ -79,7 +81,7 @@ type Spec struct {
 // defined, selects the fallback. Definitions left behind by recorders that
 // were killed are removed.
 func NewAttacher(fs *tracefs.FS) (*Attacher, error) {
-	a := &Attacher{byPlace: map[place]*Attachment{}}
+	a := &Attacher{byPlace: map[place]*Attachment{}, exchanged: !keepsEvents()}
 	if fs == nil || fs.ReadOnly() != nil {
 		return a, nil
 	}
@@ -93,6 +95,15 @@ func NewAttacher(fs *tracefs.FS) (*Attacher, error) {
 
 // FollowsFork reports whether children that a target starts are recorded too.
 func (a *Attacher) FollowsFork() bool { return a.fs != nil }
+
+// NeedsChildren reports whether each process that a target starts, and each
+// that those start, must be given to AddChild as soon as it is there, and to
+// Forget when it has ended. Unless FollowsFork, it is not recorded before. Else
+// it is recorded from its first instruction on; but on kernels before 6.12, if
+// it starts processes or threads before it is given to AddChild, and one of
+// them ends before that, or it ends itself, those that are left may have lost
+// their probes, which AddChild gives back.
+func (a *Attacher) NeedsChildren() bool { return a.fs == nil || a.exchanged }
 
 // Attach is AttachAll for one point.
 func (a *Attacher) Attach(point Point, prog *ebpf.Program, cookie uint64) (*Attachment, error) {
@@ -138,7 +149,7 @@ func (a *Attacher) AttachAll(specs []Spec) ([]*Attachment, error) {
 		list = append(list, att)
 		k := key{spec.Prog, spec.Cookie, spec.Point.Return}
 		if byKey[k] == nil {
-			byKey[k] = &event{a: a, prog: spec.Prog, cookie: spec.Cookie, anchor: -1, link: -1}
+			byKey[k] = newEvent(a, spec.Prog, spec.Cookie)
 			events = append(events, byKey[k])
 		}
 		byKey[k].places = append(byKey[k].places, att)
@@ -168,7 +179,7 @@ func (a *Attacher) openAll(events []*event) error {
 	}
 	a.events = append(a.events, opened...)
 	for _, t := range a.targets {
-		errs = append(errs, t.coverAll(opened))
+		errs = append(errs, t.cover(opened))
 	}
 	return errors.Join(errs...)
 }
@@ -230,8 +241,12 @@ func (a *Attacher) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	events := a.events
+	err := a.drop(events)
+	for _, t := range a.targets {
+		t.unpin()
+	}
 	a.events, a.targets = nil, nil
-	return a.drop(events)
+	return err
 }
 
 func (a *Attacher) drop(events []*event) error {

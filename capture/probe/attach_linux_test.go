@@ -32,22 +32,13 @@ func TestFollowsFamily(t *testing.T) {
 	}{
 		{"plain", 1}, {"fork", 2}, {"nested", 5}, {"many", 51}, {"vfork", 2}, {"spawn", 2}, {"thread", 7}, {"oldthreads", 9}, {"shell", 2},
 	} {
-		t.Run(tt.scenario, func(t *testing.T) {
-			// The kernel's fault, which it lets nobody avoid before 6.12:
-			// see openEvent. Only children of children are hit.
-			switch tt.scenario {
-			case "nested", "thread", "oldthreads", "shell":
-				if !keepsEvents() {
-					t.Skip("this kernel exchanges the events of parent and child")
-				}
-			}
+		check := func(t *testing.T, a *Attacher) {
 			c := newCounter(t)
-			a := newAttacher(t, openTracefs(t))
 			if !a.FollowsFork() {
 				t.Fatal("the fallback is in use")
 			}
 			bystander := start(t, exe, "fork")
-			p := start(t, exe, tt.scenario)
+			p := family(t, a, exe, tt.scenario)
 			attach(t, a, entry, c, entryCookie)
 			if err := a.AddTarget(p.pid); err != nil {
 				t.Fatal(err)
@@ -63,6 +54,16 @@ func TestFollowsFamily(t *testing.T) {
 					t.Errorf("%s hits by process: got %v, want %v", name, got, want)
 				}
 			}
+		}
+		t.Run(tt.scenario, func(t *testing.T) { check(t, newAttacher(t, openTracefs(t))) })
+		if !keepsEvents() {
+			continue
+		}
+		// What kernels before 6.12 need, every kernel can do.
+		t.Run(tt.scenario+" exchanged", func(t *testing.T) {
+			a := newAttacher(t, openTracefs(t))
+			a.exchanged = true
+			check(t, a)
 		})
 	}
 }
@@ -262,8 +263,8 @@ func TestRecordersDoNotMix(t *testing.T) {
 	var counters [2]*counter
 	var programs [2]*program
 	for i := range programs {
-		counters[i], programs[i] = newCounter(t), start(t, exe, "nested")
 		a := newAttacher(t, openTracefs(t))
+		counters[i], programs[i] = newCounter(t), family(t, a, exe, "nested")
 		attach(t, a, entry, counters[i], 1)
 		if err := a.AddTarget(programs[i].pid); err != nil {
 			t.Fatal(err)

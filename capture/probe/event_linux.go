@@ -28,12 +28,19 @@ type event struct {
 	cookie uint64
 	places []*Attachment
 
-	name    string      // in tracefs; "" before and after
-	id      uint64      // of the trace event
-	anchor  int         // perf event that carries the program
-	link    int         // BPF link on the anchor
-	filters []int       // perf events of the targets' threads
-	pmu     []link.Link // fallback: one per target and place
+	name    string                  // in tracefs; "" before and after
+	id      uint64                  // of the trace event
+	anchor  int                     // perf event that carries the program
+	link    int                     // BPF link on the anchor
+	filters map[*target][]int       // perf events of the targets' threads
+	pmu     map[*target][]link.Link // fallback: one per target and place
+}
+
+func newEvent(a *Attacher, prog *ebpf.Program, cookie uint64) *event {
+	return &event{
+		a: a, prog: prog, cookie: cookie, anchor: -1, link: -1,
+		filters: map[*target][]int{}, pmu: map[*target][]link.Link{},
+	}
 }
 
 // open defines the event at its places and attaches the program. Places that
@@ -57,7 +64,8 @@ func (ev *event) open() ([]*event, error) {
 	errs := []error{err}
 	var opened []*event
 	for _, att := range ev.places {
-		alone := &event{a: ev.a, prog: ev.prog, cookie: ev.cookie, anchor: -1, link: -1, places: []*Attachment{att}}
+		alone := newEvent(ev.a, ev.prog, ev.cookie)
+		alone.places = []*Attachment{att}
 		some, err := alone.open()
 		opened, errs = append(opened, some...), append(errs, err)
 	}
@@ -103,7 +111,7 @@ func (ev *event) openAnchor() error {
 	if ev.id, err = ev.a.fs.EventID(ev.a.group, ev.name); err != nil {
 		return err
 	}
-	if ev.anchor, err = openEvent(ev.id, os.Getpid(), false); err != nil {
+	if ev.anchor, err = openEvent(ev.id, os.Getpid(), alone); err != nil {
 		return fmt.Errorf("open the probe: %w", explainOpen(err, 1, 1))
 	}
 	ev.link, err = linkProgram(ev.anchor, ev.prog, ev.cookie)
@@ -125,19 +133,30 @@ func (ev *event) String() string {
 // close ends the hits. Filters go first: with the last one, the breakpoints
 // are taken out of the targets.
 func (ev *event) close() {
-	for _, fd := range ev.filters {
-		unix.Close(fd)
+	for t := range ev.filters {
+		ev.leave(t)
 	}
-	for _, l := range ev.pmu {
-		l.Close()
+	for t := range ev.pmu {
+		ev.leave(t)
 	}
-	ev.filters, ev.pmu = nil, nil
 	for _, fd := range []*int{&ev.link, &ev.anchor} {
 		if *fd >= 0 {
 			unix.Close(*fd)
 			*fd = -1
 		}
 	}
+}
+
+// leave closes what was opened for one target.
+func (ev *event) leave(t *target) {
+	for _, fd := range ev.filters[t] {
+		unix.Close(fd)
+	}
+	for _, l := range ev.pmu[t] {
+		l.Close()
+	}
+	delete(ev.filters, t)
+	delete(ev.pmu, t)
 }
 
 // remove deletes the definition. The kernel frees perf events with a delay

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -101,6 +102,7 @@ type program struct {
 	in  io.WriteCloser
 	out *bufio.Scanner
 	pid int
+	a   *Attacher // for the children, if they are held
 }
 
 // start runs a program of testdata until it prints "ready PID".
@@ -133,6 +135,30 @@ func start(t testing.TB, exe string, args ...string) *program {
 	return p
 }
 
+// family starts family.c so that its children wait for the attacher where it
+// needs them.
+func family(t testing.TB, a *Attacher, exe, scenario string) *program {
+	t.Helper()
+	args := []string{scenario}
+	if a.NeedsChildren() {
+		args = append(args, "held")
+	}
+	p := start(t, exe, args...)
+	p.a = a
+	return p
+}
+
+// bear lets a child go on that has just been born.
+func (p *program) bear(t testing.TB, pid, fd int) {
+	t.Helper()
+	if err := p.a.AddChild(pid); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(procPath(pid, "fd", strconv.Itoa(fd)), []byte{1}, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // finish lets the program go on, and returns the hits it and its family
 // report, by process.
 func (p *program) finish(t testing.TB) map[int]uint64 {
@@ -142,8 +168,12 @@ func (p *program) finish(t testing.TB) map[int]uint64 {
 	}
 	want := map[int]uint64{}
 	for p.out.Scan() {
-		var pid int
+		var pid, fd int
 		var n uint64
+		if _, err := fmt.Sscanf(p.out.Text(), "born %d %d", &pid, &fd); err == nil {
+			p.bear(t, pid, fd)
+			continue
+		}
 		if _, err := fmt.Sscanf(p.out.Text(), "%d %d", &pid, &n); err != nil {
 			t.Fatalf("the program printed %q", p.out.Text())
 		}

@@ -26,23 +26,31 @@ import (
 // exchange their events, which is cheaper; but the probe's filter still names
 // the first owner. When the clone ends, the breakpoints go, and from the wrong
 // process: a child of the target that forks and waits goes silent. Older
-// kernels refuse the combination, see keepsEvents.
-func openEvent(id uint64, tid int, inherit bool) (int, error) {
+// kernels refuse the combination, see keepsEvents and openPin.
+func openEvent(id uint64, tid int, how lineage) (int, error) {
 	attr := unix.PerfEventAttr{
 		Type:   unix.PERF_TYPE_TRACEPOINT,
 		Size:   uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
 		Config: id,
 		Bits:   unix.PerfBitDisabled,
 	}
-	if !inherit {
-		return perfEventOpen(&attr, tid)
+	if how != alone {
+		attr.Bits |= unix.PerfBitInherit
 	}
-	attr.Bits |= unix.PerfBitInherit
-	if keepsEvents() {
+	if how == kept {
 		attr.Sample_type = unix.PERF_SAMPLE_READ | unix.PERF_SAMPLE_TID
 	}
 	return perfEventOpen(&attr, tid)
 }
+
+// A lineage says what becomes of an event when its task forks or clones.
+type lineage int
+
+const (
+	alone     lineage = iota // nothing
+	inherited                // the child has one, too, and may exchange it for its parent's
+	kept                     // the child has one, too
+)
 
 // keepsEvents reports whether the kernel can be told not to exchange the
 // inherited events of two tasks.
@@ -60,6 +68,20 @@ var keepsEvents = sync.OnceValue(func() bool {
 	unix.Close(fd)
 	return true
 })
+
+// openPin opens an event of a thread that counts nothing and is not inherited.
+// It makes a kernel that exchanges events leave the thread's alone: those of
+// two tasks are exchanged only if one task was cloned from the other, or both
+// from a third, with all events inherited, and none was opened since
+// (context_equiv, inherit_task_group in kernel/events/core.c).
+func openPin(tid int) (int, error) {
+	return perfEventOpen(&unix.PerfEventAttr{
+		Type:   unix.PERF_TYPE_SOFTWARE,
+		Size:   uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Config: unix.PERF_COUNT_SW_DUMMY,
+		Bits:   unix.PerfBitDisabled,
+	}, tid)
+}
 
 func perfEventOpen(attr *unix.PerfEventAttr, tid int) (int, error) {
 	for {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,13 +20,18 @@ import (
 // ones in every round, nearly all of which have inherited the probes.
 const maxRounds = 20
 
-// target is a process given to AddTarget.
+// target is a process given to AddTarget or AddChild.
 type target struct {
 	a     *Attacher
 	pid   int
 	birth uint64 // start time, which tells a reused pid
 	// older are the children it had before, which are not targets.
 	older map[int]bool
+	// child: it is a target by descent already, and nothing that is opened for
+	// it is inherited. So it can be closed when the process has ended: with an
+	// event go those that were inherited from it.
+	child bool
+	pins  map[int]int // perf events that keep the others with their threads
 }
 
 // AddTarget starts recording a process: all threads that it has, and if
@@ -34,7 +40,35 @@ type target struct {
 //
 // The error wraps fs.ErrNotExist if there is no such process. If only some
 // probes could be set, the rest of them work all the same.
-func (a *Attacher) AddTarget(pid int) error {
+func (a *Attacher) AddTarget(pid int) error { return a.add(pid, false) }
+
+// AddChild makes sure that a process which a target has started stays
+// recorded, where NeedsChildren says so. The error wraps fs.ErrNotExist if it
+// has ended.
+func (a *Attacher) AddChild(pid int) error {
+	if !a.NeedsChildren() {
+		return nil
+	}
+	return a.add(pid, a.FollowsFork())
+}
+
+// Forget gives back what a process took that has ended.
+func (a *Attacher) Forget(pid int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.targets = slices.DeleteFunc(a.targets, func(t *target) bool {
+		if t.pid != pid || a.FollowsFork() && !t.child {
+			return false
+		}
+		t.unpin()
+		for _, ev := range a.events {
+			ev.leave(t)
+		}
+		return true
+	})
+}
+
+func (a *Attacher) add(pid int, child bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	birth, err := startTime(pid)
@@ -46,28 +80,37 @@ func (a *Attacher) AddTarget(pid int) error {
 			return nil
 		}
 	}
-	t := &target{a: a, pid: pid, birth: birth, older: map[int]bool{}}
-	for _, child := range children(pid) {
-		t.older[child] = true
-	}
-	if err := t.coverAll(a.events); err != nil {
-		return fmt.Errorf("add target %d: %w", pid, err)
+	t := &target{a: a, pid: pid, birth: birth, child: child, older: map[int]bool{}, pins: map[int]int{}}
+	if !child {
+		for _, child := range children(pid) {
+			t.older[child] = true
+		}
 	}
 	a.targets = append(a.targets, t)
+	if err := t.cover(a.events); err != nil {
+		return fmt.Errorf("add target %d: %w", pid, err)
+	}
 	return nil
 }
 
-// coverAll sets the given probes in the target and in the children it has
+// cover sets the given probes in the target.
+func (t *target) cover(list []*event) error {
+	switch {
+	case len(list) == 0:
+		return nil
+	case !t.a.FollowsFork():
+		return t.coverPMU(list)
+	case t.child:
+		return t.coverProcess(t.pid, list)
+	}
+	return t.coverFamily(list)
+}
+
+// coverFamily sets the given probes in the target and in the children it has
 // started since it became one. Such children have inherited probes that were
 // there at their birth, but not those that are being added, nor those that
 // their parent's thread still lacked.
-func (t *target) coverAll(list []*event) error {
-	if len(list) == 0 {
-		return nil
-	}
-	if !t.a.FollowsFork() {
-		return t.coverPMU(list)
-	}
+func (t *target) coverFamily(list []*event) error {
 	var errs []error
 	done := map[int]bool{}
 	for range maxRounds {
@@ -77,7 +120,7 @@ func (t *target) coverAll(list []*event) error {
 				continue
 			}
 			done[pid], found = true, true
-			errs = append(errs, coverProcess(pid, list))
+			errs = append(errs, t.coverProcess(pid, list))
 		}
 		if !found {
 			break
@@ -104,7 +147,7 @@ func (t *target) family() []int {
 // coverProcess opens the probes for all threads of a process. A thread that is
 // created meanwhile inherits from its creator only what was open by then, so
 // the list is read again until it shows nobody new.
-func coverProcess(pid int, list []*event) error {
+func (t *target) coverProcess(pid int, list []*event) error {
 	done := map[int]bool{}
 	for range maxRounds {
 		tids, err := threads(pid)
@@ -117,7 +160,7 @@ func coverProcess(pid int, list []*event) error {
 				continue
 			}
 			done[tid], found = true, true
-			if err := coverThread(tid, list); err != nil {
+			if err := t.coverThread(tid, list); err != nil {
 				return fmt.Errorf("open a probe for thread %d of process %d: %w",
 					tid, pid, explainOpen(err, len(tids), len(list)))
 			}
@@ -129,19 +172,50 @@ func coverProcess(pid int, list []*event) error {
 	return nil
 }
 
-func coverThread(tid int, list []*event) error {
+func (t *target) coverThread(tid int, list []*event) error {
+	err := t.pin(tid)
 	for _, ev := range list {
-		fd, err := openEvent(ev.id, tid, true)
-		switch {
-		case err == nil:
-			ev.filters = append(ev.filters, fd)
-		case errors.Is(err, unix.ESRCH):
-			return nil // it has ended
-		default:
-			return err
+		if err != nil {
+			break
+		}
+		var fd int
+		if fd, err = openEvent(ev.id, tid, t.lineage()); err == nil {
+			ev.filters[t] = append(ev.filters[t], fd)
 		}
 	}
-	return nil
+	if errors.Is(err, unix.ESRCH) {
+		return nil // it has ended
+	}
+	return err
+}
+
+func (t *target) lineage() lineage {
+	switch {
+	case t.child:
+		return alone
+	case t.a.exchanged:
+		return inherited
+	}
+	return kept
+}
+
+// pin keeps the events of a thread with it, where the kernel would exchange them.
+func (t *target) pin(tid int) error {
+	if _, done := t.pins[tid]; done || !t.a.exchanged {
+		return nil
+	}
+	fd, err := openPin(tid)
+	if err == nil {
+		t.pins[tid] = fd
+	}
+	return err
+}
+
+func (t *target) unpin() {
+	for _, fd := range t.pins {
+		unix.Close(fd)
+	}
+	clear(t.pins)
 }
 
 // coverPMU opens the probes without tracefs, for the process's address space.
@@ -155,7 +229,7 @@ func (t *target) coverPMU(list []*event) error {
 			if err != nil {
 				return fmt.Errorf("set %v in process %d (needs CAP_BPF and CAP_PERFMON): %w", att.point, t.pid, err)
 			}
-			ev.pmu = append(ev.pmu, l)
+			ev.pmu[t] = append(ev.pmu[t], l)
 		}
 	}
 	return nil

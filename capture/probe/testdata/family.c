@@ -1,7 +1,9 @@
 /*
  * Calls hit() a known number of times in a known family of threads and
  * processes. Prints "ready PID", waits for a byte on stdin, runs the scenario
- * named by argv[1], and every process prints "PID hits" before it ends.
+ * named by argv[1], and every process prints "PID hits" before it ends. With
+ * "held" as argv[2], a forked child prints "born PID FD" and waits for a byte in
+ * its file FD before it does anything.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -15,6 +17,7 @@
 
 extern char **environ;
 static const char *self;
+static int held;
 static int total; /* of this process */
 static pthread_barrier_t start;
 
@@ -36,12 +39,27 @@ static void report(void)
 	dprintf(1, "%d %d\n", getpid(), total);
 }
 
+static void born(void)
+{
+	int p[2];
+
+	total = 0;
+	if (!held)
+		return;
+	if (pipe(p) != 0)
+		abort();
+	dprintf(1, "born %d %d\n", getpid(), p[1]);
+	(void)!read(p[0], &(char){0}, 1);
+	close(p[0]);
+	close(p[1]);
+}
+
 /* Runs n hits in a forked child, and in a child of that if deeper. */
 static void forked(int n, int deeper)
 {
 	pid_t pid = fork();
 	if (pid == 0) {
-		total = 0;
+		born();
 		hits(n);
 		if (deeper)
 			forked(n + 1, deeper - 1);
@@ -65,7 +83,7 @@ static void shell(void)
 		abort();
 	pid_t pid = fork();
 	if (pid == 0) {
-		total = 0;
+		born();
 		for (int i = 0; i < 100; i++) {
 			pid_t child = fork();
 			if (child == 0)
@@ -133,6 +151,7 @@ int main(int argc, char **argv)
 	const char *what = argc > 1 ? argv[1] : "";
 
 	self = argv[0];
+	held = argc > 2 && !strcmp(argv[2], "held");
 	if (!strcmp(what, "leaf")) {
 		hits(atoi(argv[2]));
 		report();
