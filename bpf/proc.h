@@ -7,6 +7,7 @@
 #pragma once
 
 const volatile bool match_comms = false;
+const volatile bool wake_forks = false; /* the reader has to act on each new process */
 
 static __always_inline void add_target(__u32 pid)
 {
@@ -33,7 +34,10 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 	e->child_pid = child_pid;
 	e->child_tid = child->pid;
 	bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), child->comm);
-	SUBMIT(e);
+	if (wake_forks && child_pid != pid)
+		SUBMIT_NOW(e);
+	else
+		SUBMIT(e);
 	return 0;
 }
 

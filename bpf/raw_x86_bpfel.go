@@ -306,6 +306,7 @@ const (
 	RawVarMatchComms        = "match_comms"
 	RawVarRecorder          = "recorder"
 	RawVarTcpAll            = "tcp_all"
+	RawVarWakeForks         = "wake_forks"
 	RawVarWalk              = "walk"
 	RawVarWantStacks        = "want_stacks"
 )
@@ -401,6 +402,7 @@ type RawVariableSpecs struct {
 	MatchComms *ebpf.VariableSpec `ebpf:"match_comms"`
 	Recorder   *ebpf.VariableSpec `ebpf:"recorder"`
 	TcpAll     *ebpf.VariableSpec `ebpf:"tcp_all"`
+	WakeForks  *ebpf.VariableSpec `ebpf:"wake_forks"`
 	Walk       *ebpf.VariableSpec `ebpf:"walk"`
 	WantStacks *ebpf.VariableSpec `ebpf:"want_stacks"`
 }
@@ -463,6 +465,7 @@ type RawVariables struct {
 	MatchComms *ebpf.Variable `ebpf:"match_comms"`
 	Recorder   *ebpf.Variable `ebpf:"recorder"`
 	TcpAll     *ebpf.Variable `ebpf:"tcp_all"`
+	WakeForks  *ebpf.Variable `ebpf:"wake_forks"`
 	Walk       *ebpf.Variable `ebpf:"walk"`
 	WantStacks *ebpf.Variable `ebpf:"want_stacks"`
 }
