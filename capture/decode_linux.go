@@ -120,13 +120,21 @@ func (r *recorder) stack(rec []byte) error {
 	if uintptr(len(rec)) < frames {
 		return fmt.Errorf("stack record of %d bytes", len(rec))
 	}
-	s := (*bpf.RawStack)(unsafe.Pointer(unsafe.SliceData(rec)))
-	n := min(int(s.Hdr.Aux), (len(rec)-int(frames))/8, len(s.Ip))
+	h, err := view[bpf.RawHdr](rec)
+	if err != nil {
+		return err
+	}
+	hash := *(*uint64)(unsafe.Pointer(&rec[unsafe.Offsetof(bpf.RawStack{}.Hash)]))
+	n := min(int(h.Aux), (len(rec)-int(frames))/8, len(bpf.RawStack{}.Ip))
+	if n == 0 {
+		r.stacks.add(hash, nil)
+		return nil
+	}
 	ips := unsafe.Slice((*uint64)(unsafe.Pointer(&rec[frames])), n)
-	if n > 0 && ips[0] == 0 {
+	if ips[0] == 0 {
 		ips = ips[1:]
 	}
-	r.stacks.add(s.Hash, ips)
+	r.stacks.add(hash, ips)
 	return nil
 }
 
