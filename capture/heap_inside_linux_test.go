@@ -12,10 +12,7 @@ import (
 // that end there, recursion beyond the kernel's 64 pending returns, tail calls
 // (pitfalls 14, 15 and 18). What follows must be exact.
 func TestHeapInside(t *testing.T) {
-	exe := build(t, "own.c")
-	for _, what := range []string{"jumps", "signals", "vanishing", "deep", "tail"} {
-		t.Run(what, func(t *testing.T) { record(t, exe, what).complete().exact() })
-	}
+	record(t, build(t, "own.c"), "all").complete().exact()
 }
 
 // TestHeapReallocRace: while A's realloc runs, B is handed A's old address

@@ -334,12 +334,7 @@ int main(int argc, char **argv)
 	if (0)
 		;
 	WHEN("race", race());
-	WHEN("jumps", jumps());
-	WHEN("signals", signals());
 	WHEN("killed", killed());
-	WHEN("vanishing", vanishing());
-	WHEN("deep", deep());
-	WHEN("tail", tail());
 	WHEN("begun_inside", begun_inside());
 	WHEN("ended_inside", ended_inside());
 	WHEN("all", (jumps(), signals(), vanishing(), deep(), tail()));
