@@ -224,10 +224,10 @@ func (r *recorder) fork(rec []byte) error {
 	e.V[format.ForkChildSpace] = uint64(child.space.id)
 	e.V[format.ForkSharedVM] = flag(f.Hdr.Aux&forkSharesVM != 0)
 	e.V[format.ForkThread] = flag(f.Hdr.Aux&forkIsThread != 0)
-	if err := r.w.Append(e); err != nil || r.heap == nil || r.heap.at.FollowsFork() || f.Hdr.Aux&forkIsThread != 0 {
+	if err := r.w.Append(e); err != nil || r.heap == nil || f.Hdr.Aux&forkIsThread != 0 {
 		return err
 	}
-	return r.heap.join(child.pid)
+	return r.heap.born(f.Hdr.Pid, f.Hdr.Tid, child.pid, int64(f.Hdr.Time))
 }
 
 // exec is told in the old life of the task, with the space of the new one.
@@ -266,6 +266,11 @@ func (r *recorder) exit(rec []byte) error {
 	gone := x.Hdr.Aux != 0
 	e := r.event(format.KindExit, &x.Hdr)
 	spaceGone := r.procs.exit(x.Hdr.Pid, x.Hdr.Tid, gone)
+	if r.heap != nil {
+		if err := r.heap.ended(x.Hdr.Pid, gone, int64(x.Hdr.Time)); err != nil {
+			return err
+		}
+	}
 	if !gone {
 		return nil
 	}

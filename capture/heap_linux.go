@@ -23,6 +23,7 @@ type heapProbes struct {
 	// offset in the page.
 	functions map[uint32]uint32
 	armed     map[moduleKey]bool // executables whose processes need nothing more
+	kin       kin
 }
 
 func (r *recorder) attachHeap() error {
@@ -35,7 +36,7 @@ func (r *recorder) attachHeap() error {
 		return err
 	}
 	r.closers = append(r.closers, at.Close)
-	r.heap = &heapProbes{r: r, at: at, said: map[string]bool{}, functions: map[uint32]uint32{}, armed: map[moduleKey]bool{}}
+	r.heap = &heapProbes{r: r, at: at, said: map[string]bool{}, functions: map[uint32]uint32{}, armed: map[moduleKey]bool{}, kin: kin{}}
 	r.modules.opened = r.heap.appeared
 	if tfs == nil {
 		return r.heap.warn("tracefs cannot be used: children of targets are recorded from a moment after their birth, mappings not at all; see `tcap doctor`")

@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/tcap-dev/tcap/bpf"
+	"github.com/tcap-dev/tcap/capture/probe"
 	"github.com/tcap-dev/tcap/capture/tracefs"
 	"github.com/tcap-dev/tcap/format"
 	"golang.org/x/sys/unix"
@@ -172,6 +173,7 @@ func (r *recorder) load() error {
 	vars := map[string]any{
 		"want_stacks": r.opts.Stacks == StacksFP,
 		"match_comms": len(r.opts.Comms) > 0,
+		"wake_forks":  !probe.KernelKeepsProbes(),
 		"recorder":    uint32(os.Getpid()),
 		"tcp_all":     !r.opts.targeted(),
 	}

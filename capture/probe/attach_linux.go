@@ -96,6 +96,10 @@ func NewAttacher(fs *tracefs.FS) (*Attacher, error) {
 // FollowsFork reports whether children that a target starts are recorded too.
 func (a *Attacher) FollowsFork() bool { return a.fs != nil }
 
+// KernelKeepsProbes reports whether a process that a target starts keeps the
+// probes that it inherits, whatever happens (since Linux 6.12).
+func KernelKeepsProbes() bool { return keepsEvents() }
+
 // NeedsChildren reports whether each process that a target starts, and each
 // that those start, must be given to AddChild as soon as it is there, and to
 // Forget when it has ended. Unless FollowsFork, it is not recorded before. Else
