@@ -109,7 +109,7 @@ func (r *recorder) begin() error {
 	if err := r.adopt(pids, start.Mono); err != nil {
 		return err
 	}
-	r.begun = monotonic()
+	r.begun = start.Mono
 	if r.cmd != nil {
 		r.cmd.run()
 	}
@@ -227,6 +227,7 @@ func (r *recorder) check() error {
 		r.forgetDead()
 	}
 	r.names.collect(r.w)
+	r.stacks.age()
 	if r.opts.Progress != nil {
 		r.opts.Progress(*r.summary())
 	}

@@ -1,6 +1,8 @@
 package capture
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/tcap-dev/tcap/format"
@@ -8,12 +10,21 @@ import (
 
 // stackTable turns the kernel's stacks, which are a hash and addresses, into
 // rows of the capture: the same addresses are other frames in another address
-// space.
+// space, which therefore keeps the rows.
+//
+// The kernel sends the addresses of a stack once, and addresses differ from one
+// run of a program to the next. So that a long recording of many short
+// processes does not hold on to all that there ever were, addresses are kept for
+// two generations: when a new one begins, the kernel is made to forget what it
+// sent, and what is in use still is sent again.
 type stackTable struct {
 	w     *format.Writer
 	names *symbolizer
-	raw   map[uint64][]uint64 // addresses by hash, innermost first
-	rows  map[stackKey]format.StackID
+	sent  forgetter // the kernel's own list of what it need not send again
+
+	young, old map[uint64][]uint64 // addresses by hash, innermost first
+	stale      []uint64            // hashes of old that the kernel is still to forget
+
 	cache [1 << 10]struct {
 		key stackKey
 		row format.StackID
@@ -23,23 +34,52 @@ type stackTable struct {
 	Unknown uint64
 }
 
+// A forgetter is a map of the kernel's, as far as it is needed here.
+type forgetter interface{ Delete(key any) error }
+
 type stackKey struct {
 	hash    uint64
 	space   uint32
 	changes uint32
 }
 
-func newStackTable(w *format.Writer, names *symbolizer) *stackTable {
-	return &stackTable{w: w, names: names, raw: map[uint64][]uint64{}, rows: map[stackKey]format.StackID{}, asked: map[format.FrameID]bool{}}
+const (
+	// generation is how many stacks there are in one: a quarter of what the
+	// kernel has room for (stacks in bpf/heap.h).
+	generation = 1 << 18
+	// forgetAtOnce bounds what a call of age does, to some 10 ms.
+	forgetAtOnce = 1 << 14
+)
+
+func newStackTable(w *format.Writer, names *symbolizer, sent forgetter) *stackTable {
+	return &stackTable{w: w, names: names, sent: sent, young: map[uint64][]uint64{}, asked: map[format.FrameID]bool{}}
 }
 
 // add notes the addresses of a stack.
 func (st *stackTable) add(hash uint64, addrs []uint64) {
-	if _, ok := st.raw[hash]; ok {
+	if _, ok := st.young[hash]; ok {
 		return
 	}
-	st.raw[hash] = append([]uint64(nil), addrs...)
+	st.young[hash] = append([]uint64(nil), addrs...)
 }
+
+// age begins a new generation when it is time, and goes on making the kernel
+// forget the one before.
+func (st *stackTable) age() {
+	if len(st.stale) == 0 && len(st.young) >= generation {
+		st.old, st.young = st.young, map[uint64][]uint64{}
+		st.stale = slices.Collect(maps.Keys(st.old))
+	}
+	now := st.stale[:min(len(st.stale), forgetAtOnce)]
+	for _, hash := range now {
+		st.forget(hash)
+	}
+	st.stale = st.stale[len(now):]
+}
+
+// forget makes the kernel send a stack again. What it does not know, it will
+// send anyway.
+func (st *stackTable) forget(hash uint64) { _ = st.sent.Delete(hash) }
 
 // row gives the capture's stack for a hash as it reads in an address space now.
 func (st *stackTable) row(hash uint64, s *space) format.StackID {
@@ -51,26 +91,32 @@ func (st *stackTable) row(hash uint64, s *space) format.StackID {
 	if c.key == key {
 		return c.row
 	}
-	row, ok := st.rows[key]
+	row, ok := s.stacks[hash]
 	if !ok {
-		row = st.build(hash, s)
-		st.rows[key] = row
+		if row, ok = st.build(hash, s); !ok {
+			st.Unknown++
+			st.forget(hash)
+			return 0
+		}
+		if s.stacks == nil {
+			s.stacks = map[uint64]format.StackID{}
+		}
+		s.stacks[hash] = row
 	}
 	c.key, c.row = key, row
 	return row
 }
 
-func (st *stackTable) build(hash uint64, s *space) format.StackID {
-	addrs, ok := st.raw[hash]
+// build makes the row, if the addresses are known.
+func (st *stackTable) build(hash uint64, s *space) (row format.StackID, ok bool) {
+	addrs, ok := st.young[hash]
 	if !ok {
-		st.Unknown++
-		return 0
+		addrs, ok = st.old[hash]
 	}
-	var row format.StackID
-	for i := len(addrs) - 1; i >= 0; i-- {
-		row = st.w.Stack(row, st.frame(addrs[i], s))
+	for _, addr := range slices.Backward(addrs) {
+		row = st.w.Stack(row, st.frame(addr, s))
 	}
-	return row
+	return row, ok
 }
 
 func (st *stackTable) frame(addr uint64, s *space) format.FrameID {
