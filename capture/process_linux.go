@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,8 +43,9 @@ type space struct {
 	id       uint32
 	users    int // processes in it
 	mappings []mapping
-	brk      uint64 // the program break; 0 until it was seen
-	changes  uint32 // bumped when an address may have got another meaning
+	brk      uint64                    // the program break; 0 until it was seen
+	changes  uint32                    // bumped when an address may have got another meaning
+	stacks   map[uint64]format.StackID // rows by hash, as addresses read now
 }
 
 // A mapping is an executable file mapping.
@@ -176,14 +178,16 @@ func (s *space) mapped(m mapping) {
 // unmapped takes a range out, cutting mappings that lie partly in it. It
 // reports whether there were any.
 func (s *space) unmapped(start, end uint64) bool {
-	hit := false
+	gone := func(m mapping) bool { return m.start < end && start < m.end }
+	if !slices.ContainsFunc(s.mappings, gone) { // as nearly always: most of what is unmapped is no code
+		return false
+	}
 	var kept []mapping
 	for _, m := range s.mappings {
-		if m.end <= start || end <= m.start {
+		if !gone(m) {
 			kept = append(kept, m)
 			continue
 		}
-		hit = true
 		if m.start < start {
 			kept = append(kept, mapping{m.start, start, m.offset, m.module})
 		}
@@ -191,11 +195,9 @@ func (s *space) unmapped(start, end uint64) bool {
 			kept = append(kept, mapping{end, m.end, m.offset + end - m.start, m.module})
 		}
 	}
-	if hit {
-		s.mappings = kept
-		s.changes++
-	}
-	return hit
+	s.mappings, s.stacks = kept, nil
+	s.changes++
+	return true
 }
 
 // find gives the module and the file offset of an address.

@@ -147,7 +147,7 @@ func (r *recorder) newWriter(start format.ClockAnchor) error {
 	r.modules.w = w
 	r.procs = newProcesses(w, r.modules)
 	r.names = newSymbolizer()
-	r.stacks = newStackTable(w, r.names)
+	r.stacks = newStackTable(w, r.names, r.objs.Stacks)
 	for _, n := range r.early {
 		e := format.Event{Kind: format.KindNote, Time: start.Mono}
 		e.V[format.NoteLevel] = flag(n.warning)

@@ -21,6 +21,7 @@ type stackTable struct {
 	w     *format.Writer
 	names *symbolizer
 	sent  forgetter // the kernel's own list of what it need not send again
+	limit int       // stacks in a generation
 
 	young, old map[uint64][]uint64 // addresses by hash, innermost first
 	stale      []uint64            // hashes of old that the kernel is still to forget
@@ -44,15 +45,18 @@ type stackKey struct {
 }
 
 const (
-	// generation is how many stacks there are in one: a quarter of what the
+	// fullGeneration is how many stacks there are in one: a quarter of what the
 	// kernel has room for (stacks in bpf/heap.h).
-	generation = 1 << 18
+	fullGeneration = 1 << 18
 	// forgetAtOnce bounds what a call of age does, to some 10 ms.
 	forgetAtOnce = 1 << 14
 )
 
 func newStackTable(w *format.Writer, names *symbolizer, sent forgetter) *stackTable {
-	return &stackTable{w: w, names: names, sent: sent, young: map[uint64][]uint64{}, asked: map[format.FrameID]bool{}}
+	return &stackTable{
+		w: w, names: names, sent: sent, limit: fullGeneration,
+		young: map[uint64][]uint64{}, asked: map[format.FrameID]bool{},
+	}
 }
 
 // add notes the addresses of a stack.
@@ -66,7 +70,7 @@ func (st *stackTable) add(hash uint64, addrs []uint64) {
 // age begins a new generation when it is time, and goes on making the kernel
 // forget the one before.
 func (st *stackTable) age() {
-	if len(st.stale) == 0 && len(st.young) >= generation {
+	if len(st.stale) == 0 && len(st.young) >= st.limit {
 		st.old, st.young = st.young, map[uint64][]uint64{}
 		st.stale = slices.Collect(maps.Keys(st.old))
 	}
@@ -113,10 +117,24 @@ func (st *stackTable) build(hash uint64, s *space) (row format.StackID, ok bool)
 	if !ok {
 		addrs, ok = st.old[hash]
 	}
-	for _, addr := range slices.Backward(addrs) {
+	for _, addr := range slices.Backward(s.believable(addrs)) {
 		row = st.w.Stack(row, st.frame(addr, s))
 	}
 	return row, ok
+}
+
+// believable is the part of a stack that can be one. A walk by frame pointers
+// that meets code without them takes what lies there for a return address: a
+// number, a pointer to data. The first address outside all mapped files ends
+// the stack, but for the innermost, which was no guess, and may be in code that
+// a program made itself.
+func (s *space) believable(addrs []uint64) []uint64 {
+	for i := 1; i < len(addrs); i++ {
+		if m, _ := s.find(addrs[i]); m == nil {
+			return addrs[:i]
+		}
+	}
+	return addrs
 }
 
 func (st *stackTable) frame(addr uint64, s *space) format.FrameID {
