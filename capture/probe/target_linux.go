@@ -161,6 +161,9 @@ func (t *target) coverProcess(pid int, list []*event) error {
 			}
 			done[tid], found = true, true
 			if err := t.coverThread(tid, list); err != nil {
+				if errors.Is(err, unix.EMFILE) {
+					t.leaveRoom(list)
+				}
 				return fmt.Errorf("open a probe for thread %d of process %d: %w",
 					tid, pid, explainOpen(err, len(tids), len(list)))
 			}
@@ -216,6 +219,22 @@ func (t *target) unpin() {
 		unix.Close(fd)
 	}
 	clear(t.pins)
+}
+
+// leaveRoom closes the latest filters, lest the recorder can open nothing any
+// more. The first thread's serve its whole process, since the kernel sets
+// breakpoints in an address space; what threads without them lack is that their
+// children inherit them.
+func (t *target) leaveRoom(list []*event) {
+	const room = 512 // descriptors
+	for _, ev := range list {
+		fds := ev.filters[t]
+		keep := max(len(fds)-room/len(list), min(len(fds), 1))
+		for _, fd := range fds[keep:] {
+			unix.Close(fd)
+		}
+		ev.filters[t] = fds[:keep]
+	}
 }
 
 // coverPMU opens the probes without tracefs, for the process's address space.
