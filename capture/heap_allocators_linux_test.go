@@ -14,12 +14,12 @@ import (
 // TestHeapOperators: each form of new and delete is one event, whichever
 // allocator is linked (pitfall 15).
 func TestHeapOperators(t *testing.T) {
-	for _, c := range []struct{ name, lib, fn string }{
-		{"libstdc++", "", "malloc"},
+	for _, c := range some([]struct{ name, lib, fn string }{
 		{"jemalloc", "-ljemalloc", "new"},
 		{"tcmalloc", "-ltcmalloc_minimal", "new"},
 		{"mimalloc", "-lmimalloc", "new"},
-	} {
+		{"libstdc++", "", "malloc"},
+	}) {
 		t.Run(c.name, func(t *testing.T) {
 			flags := []string{"-Wl,--no-as-needed", "-lstdc++"}
 			if c.lib != "" {
@@ -53,7 +53,7 @@ func library(t *testing.T, name string) string {
 // TestHeapPreloaded: allocators that LD_PRELOAD puts before libc (pitfall 15).
 func TestHeapPreloaded(t *testing.T) {
 	exe := build(t, "heap.c", "-ldl", "-DNO_DLVSYM=1")
-	for _, name := range []string{"libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2.0"} {
+	for _, name := range some([]string{"libtcmalloc_minimal.so.4", "libmimalloc.so.2.0", "libjemalloc.so.2"}) {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("LD_PRELOAD", library(t, name)) // this process has been loaded already
 			r := record(t, exe, "preloaded", "1000").complete()

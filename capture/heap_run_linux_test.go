@@ -58,6 +58,10 @@ func build(t testing.TB, name string, flags ...string) string {
 	return kerneltest.Build(t, programs+name, append([]string{"-O2", "-fno-builtin", "-w", id}, flags...)...)
 }
 
+// some are the first of several variants of a test: all on an ordinary machine,
+// one on a slow one.
+func some[T any](list []T) []T { return list[:kerneltest.Repeat(len(list))] }
+
 // A result is a finished recording and what the recorded program said.
 type result struct {
 	t     *testing.T
