@@ -259,8 +259,12 @@ int heap_return(struct pt_regs *ctx)
 		return 0; /* an inner call's return */
 	c->sp = 0;
 	if (c->shape == OfPosix) {
-		if ((__u32)ret || bpf_probe_read_user(&ret, sizeof(ret), (void *)c->ptr))
+		if ((__u32)ret)
 			return 0;
+		if (bpf_probe_read_user(&ret, sizeof(ret), (void *)c->ptr)) {
+			count_lost(Alloc);
+			return 0;
+		}
 	}
 	if (c->shape == OfRealloc || c->shape == OfReallocarray) {
 		if (c->ptr) {

@@ -55,9 +55,12 @@ static __always_inline bool wanted(struct task_struct *task)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
-	__u32 pid = task->tgid;
+	__u32 pid = task->tgid, tid = old_pid;
 	struct exec *e;
 
+	/* No call survives, nor does the number of a thread that is not the first. */
+	bpf_map_delete_elem(&threads, &pid);
+	bpf_map_delete_elem(&threads, &tid);
 	if (!is_target(pid)) {
 		if (!wanted(task))
 			return 0;
@@ -86,9 +89,11 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	int gone = task->signal->live.counter == 0;
 	struct exit *e;
 
+	/* Of threads that end together, each may see that the process is gone, and
+	 * the first to tell takes it off the targets. */
+	bpf_map_delete_elem(&threads, &tid);
 	if (!is_target(pid))
 		return 0;
-	bpf_map_delete_elem(&threads, &tid);
 	if (gone)
 		bpf_map_delete_elem(&targets, &pid);
 	e = RESERVE(exit, Exit);
