@@ -49,7 +49,6 @@ type recorder struct {
 	begun      int64           // monotonic ns
 	ended      int64           // monotonic ns; 0 while recording
 	ev         format.Event    // the event being built; one, since Append copies
-	bad        uint64          // records that could not be decoded
 	early      []remark        // made before there was a writer
 	reason     string
 	exitStatus int
@@ -273,6 +272,7 @@ func (r *recorder) finish() (*Summary, error) {
 		err = r.leftovers()
 	}
 	r.detach()
+	_ = r.w.Flush() // naming may take seconds, in which tcap may be killed; the error is Close's too
 	r.names.finish(r.w)
 	err = errors.Join(err, r.w.Close(format.Trailer{
 		End: end, Reason: r.reason, ExitStatus: r.exitStatus, Lost: r.loss.total, Truncated: r.reason == EndWrite,
@@ -321,8 +321,8 @@ func (r *recorder) remarks() error {
 			return err
 		}
 	}
-	if r.bad > 0 {
-		return r.note(true, fmt.Sprintf("%d records could not be decoded", r.bad))
+	if text := skipped(r.tracepoints()); text != "" {
+		return r.note(true, text)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ int main(int argc, char **argv)
 // however it ended, or a long recording would run out of room.
 func TestThreadsForgotten(t *testing.T) {
 	kerneltest.Require(t)
-	exe := kerneltest.Build(t, writeSource(t, manyEnds), "-pthread", "-DROUNDS=40")
+	exe := kerneltest.Build(t, writeSource(t, manyEnds), "-pthread", "-DROUNDS=20")
 	r := &recorder{alive: map[uint32]bool{}, opts: Options{
 		Output: filepath.Join(t.TempDir(), "threads.tcap"), Command: []string{exe},
 	}}
