@@ -31,6 +31,7 @@ type Analyzer struct {
 	Name  string // the word after "tcap analyze"
 	Short string // one line
 	Long  string // the help text
+	Pack  string // what must have been recorded, a word of Header.Packs
 	// New registers the analyzer's own flags and returns the Runner that
 	// reads them once they have been parsed.
 	New func(fs *pflag.FlagSet) Runner

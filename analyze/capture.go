@@ -72,13 +72,13 @@ func (c Completeness) Line() string {
 	}
 	var parts []string
 	if n := c.Lost(); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d events lost while recording (%s)", n, c.lostByKind()))
+		parts = append(parts, fmt.Sprintf("%s lost while recording (%s)", counted(n, "event"), c.lostByKind()))
 	}
 	if c.DamagedBlocks > 0 {
-		parts = append(parts, fmt.Sprintf("%d damaged blocks skipped", c.DamagedBlocks))
+		parts = append(parts, counted(uint64(c.DamagedBlocks), "damaged block")+" skipped")
 	}
 	if c.MissingEvents > 0 {
-		parts = append(parts, fmt.Sprintf("%d events of the file missing", c.MissingEvents))
+		parts = append(parts, counted(c.MissingEvents, "event")+" of the file missing")
 	}
 	switch {
 	case c.Truncated && c.CleanEnd:
@@ -100,7 +100,7 @@ func (c Completeness) text(t *export.Text) {
 func (c Completeness) lostByKind() string {
 	var parts []string
 	for _, k := range sortedKeys(c.LostEvents) {
-		parts = append(parts, fmt.Sprintf("%s %d", k, c.LostEvents[k]))
+		parts = append(parts, k+" "+export.Count(c.LostEvents[k]))
 	}
 	return strings.Join(parts, ", ")
 }

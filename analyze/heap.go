@@ -11,6 +11,7 @@ import (
 
 var heapAnalyzer = Analyzer{
 	Name:  "heap",
+	Pack:  "heap",
 	Short: "What the heap was used for: peak, growth, churn, temporary allocations, sizes",
 	Long: `Heap shows when the live heap was largest and which stacks it then belonged
 to, how it grew, which stacks allocate most, which allocations are temporary

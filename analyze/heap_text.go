@@ -28,7 +28,7 @@ func (h *Heap) Text(w io.Writer, width int) error {
 	h.textSizes(t)
 	h.textGrowth(t)
 	if h.UnknownFrees > 0 {
-		t.Line("Frees of blocks from before the recording: %s.", export.Count(h.UnknownFrees))
+		t.Line("%s: %s.", unknownFreesName(h.completeness), export.Count(h.UnknownFrees))
 	}
 	if h.DoubleFrees > 0 {
 		t.Line("Frees of blocks that had been freed before: %s.", export.Count(h.DoubleFrees))
@@ -87,7 +87,7 @@ func (h *Heap) textList(t *export.Text, title string, weigh func(*HeapStack) (ui
 		}
 	}
 	if more > 0 {
-		t.Line("  ... and %d more stacks (--top 0 shows all)", more)
+		t.Line("  ... and %s (--top 0 shows all)", counted(uint64(more), "more stack"))
 	}
 	if shown > 0 {
 		t.Line("")

@@ -43,7 +43,7 @@ func (l *Leaks) textRow(t *export.Text, r *LeakRow) {
 		at = fmt.Sprintf("allocated from %s to %s", export.Duration(r.First), export.Duration(r.Last))
 		age = fmt.Sprintf("age %s to %s, avg %s", export.Duration(r.AgeMin), export.Duration(r.AgeMax), export.Duration(r.AgeAvg))
 	}
-	t.Line("  %s; %s", at, age)
+	t.Clauses("  ", at, age)
 	if l.GroupBy == "stack" {
 		t.Stack(r.Stack, "    ")
 	} else {
@@ -61,7 +61,7 @@ func (l *Leaks) textRest(t *export.Text, shown []LeakRow) {
 		rest.blocks -= min(rest.blocks, shown[i].Blocks)
 		rest.bytes -= min(rest.bytes, shown[i].Bytes)
 	}
-	t.Line("... and %d more rows: %s in %s (--top 0 shows all)", len(l.rows)-len(shown), bytesOf(rest.bytes), blocks(rest.blocks))
+	t.Line("... and %s: %s in %s (--top 0 shows all)", counted(uint64(len(l.rows)-len(shown)), "more row"), bytesOf(rest.bytes), blocks(rest.blocks))
 	t.Line("")
 }
 
@@ -81,7 +81,7 @@ func (l *Leaks) textNotes(t *export.Text) {
 	}
 	note(l.AtExec.Blocks, "Left out: %s in %s that went with an exec.", bytesOf(l.AtExec.Bytes), blocks(l.AtExec.Blocks))
 	note(l.AtExit.Blocks, "Of the leaks, %s in %s were still there when their process exited.", bytesOf(l.AtExit.Bytes), blocks(l.AtExit.Blocks))
-	note(l.UnknownFrees, "Frees of blocks from before the recording: %s.", export.Count(l.UnknownFrees))
+	note(l.UnknownFrees, "%s: %s.", unknownFreesName(l.completeness), export.Count(l.UnknownFrees))
 	note(l.DoubleFrees, "Frees of blocks that had been freed before: %s.", export.Count(l.DoubleFrees))
 	note(l.InferredFrees, "Frees that are not in the file, inferred because the address was handed out again: %s.", export.Count(l.InferredFrees))
 	b := l.Bounds
@@ -92,6 +92,15 @@ func (l *Leaks) textNotes(t *export.Text) {
 	note(b.FalseBlocks, "Lost events: up to %s of the leaks may have been freed (they are among %s marked uncertain).",
 		blocks(b.FalseBlocks), blocks(l.Uncertain.Blocks))
 	note(b.MissingBlocks, "Lost events: up to %s may be missing from the leaks.", blocks(b.MissingBlocks))
+}
+
+// unknownFreesName says what frees of unknown blocks are: where events are
+// missing, the blocks may as well be among those.
+func unknownFreesName(c Completeness) string {
+	if c.Complete() {
+		return "Frees of blocks from before the recording"
+	}
+	return "Frees of blocks from before the recording, or whose allocation is missing"
 }
 
 // summary is the report in one line.

@@ -7,11 +7,14 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tcap-dev/tcap/analyze/export"
 )
 
 func (s *tcpSummary) text(w io.Writer, width int) {
-	fmt.Fprintf(w, "%s: %d failed, %d open, %d incomplete\n", plural(s.Connections, "connection"), s.Failed, s.Open, s.Incomplete)
-	fmt.Fprintf(w, "%d bytes sent, %d received, %d segments retransmitted\n", s.TxBytes, s.RxBytes, s.Retransmits)
+	fmt.Fprintf(w, "%s: %s failed, %s open, %s incomplete\n", counted(uint64(s.Connections), "connection"),
+		export.Count(uint64(s.Failed)), export.Count(uint64(s.Open)), export.Count(uint64(s.Incomplete)))
+	fmt.Fprintf(w, "%s sent, %s received, %s retransmitted\n", bytesOf(s.TxBytes), export.Count(s.RxBytes), counted(s.Retransmits, "segment"))
 	countsText(w, "Verdicts", s.Verdicts)
 	countsText(w, "Errors", s.Errnos)
 	s.remotesText(w)

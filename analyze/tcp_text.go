@@ -2,6 +2,7 @@ package analyze
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/tcap-dev/tcap/analyze/export"
 )
 
 // A tcpColumn is a column of the table. Those with the highest drop number go
@@ -58,8 +61,9 @@ func (r *tcpResult) Text(w io.Writer, width int) error {
 	default:
 		r.table(bw, width)
 	}
-	fmt.Fprintln(bw, r.complete.Line())
-	return bw.Flush()
+	t := export.NewText(bw, width)
+	r.complete.text(t)
+	return errors.Join(t.Flush(), bw.Flush())
 }
 
 // columns are those that the flags ask for.
@@ -76,7 +80,11 @@ func (r *tcpResult) columns() []tcpColumn {
 
 // table measures the columns over all rows, leaves out what does not fit, and
 // writes. The rows are made twice rather than kept.
-func (r *tcpResult) table(w io.Writer, width int) {
+func (r *tcpResult) table(w *bufio.Writer, width int) {
+	if len(r.conns) == 0 {
+		fmt.Fprintln(w, "No connections.")
+		return
+	}
 	cols := r.columns()
 	wide := make([]int, len(cols))
 	for i := range cols {
@@ -103,10 +111,12 @@ func (r *tcpResult) table(w io.Writer, width int) {
 		writeCells(w, cols, wide, cells)
 	}
 	fmt.Fprintln(w)
+	t := export.NewText(w, width)
 	if len(dropped) > 0 {
-		fmt.Fprintf(w, "Left out: %s (--wide shows all).\n", strings.Join(dropped, " "))
+		t.Para("--wide also shows "+strings.Join(dropped, " ")+".", "  ")
 	}
-	r.totals(w)
+	r.totals(t)
+	t.Flush()
 }
 
 // fit removes columns until the line fits, and names them.
@@ -149,7 +159,7 @@ func writeCells(w io.Writer, cols []tcpColumn, wide []int, cells []string) {
 }
 
 // totals is the line under the table.
-func (r *tcpResult) totals(w io.Writer) {
+func (r *tcpResult) totals(t *export.Text) {
 	var tx, rx uint64
 	var open, failed, incomplete int
 	for _, c := range r.conns {
@@ -164,14 +174,15 @@ func (r *tcpResult) totals(w io.Writer) {
 			incomplete++
 		}
 	}
-	fmt.Fprintf(w, "%s, %d failed, %d open; %d bytes sent, %d received", plural(len(r.conns), "connection"), failed, open, tx, rx)
+	s := fmt.Sprintf("%s, %s failed, %s open; %s sent, %s received", counted(uint64(len(r.conns)), "connection"),
+		export.Count(uint64(failed)), export.Count(uint64(open)), bytesOf(tx), export.Count(rx))
 	if n := r.all - len(r.conns); n > 0 {
-		fmt.Fprintf(w, "; %d more not shown (--top)", n)
+		s += fmt.Sprintf("; %s more not shown (--top)", export.Count(uint64(n)))
 	}
 	if incomplete > 0 {
-		fmt.Fprintf(w, "; %d incomplete, marked *", incomplete)
+		s += fmt.Sprintf("; %s incomplete, marked *", export.Count(uint64(incomplete)))
 	}
-	fmt.Fprintln(w, ".")
+	t.Para(s+".", "  ")
 }
 
 func verdictCell(w *tcpRow) string {
@@ -274,13 +285,6 @@ func orDash(s *string) string {
 		return "-"
 	}
 	return *s
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // printable escapes what could move a terminal's cursor: comms and, in a

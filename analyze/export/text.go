@@ -32,6 +32,16 @@ func (t *Text) Line(format string, args ...any) {
 	t.w.WriteByte('\n')
 }
 
+// Clauses writes parts of a sentence on one line, or a line each where they do
+// not fit one.
+func (t *Text) Clauses(indent string, parts ...string) {
+	one := indent + strings.Join(parts, "; ")
+	if utf8.RuneCountInString(one) > t.width {
+		one = indent + strings.Join(parts, ";\n"+indent)
+	}
+	t.Line("%s", one)
+}
+
 // Para writes words wrapped to the width, lines after the first indented.
 func (t *Text) Para(s, indent string) {
 	col := 0
