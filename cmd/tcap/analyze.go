@@ -3,7 +3,11 @@ package main
 import (
 	"bufio"
 	"errors"
+	"fmt"
+	"io"
+	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,6 +61,9 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if packs := r.Header().Packs; len(packs) > 0 && !slices.Contains(packs, a.Pack) {
+				fmt.Fprintf(os.Stderr, "tcap: warning: %s was not recorded (only %s): analyze %s has nothing to go by\n", a.Pack, strings.Join(packs, ", "), a.Name)
+			}
 			// Decoded blocks are large and few: collecting twice as often costs
 			// nothing measurable and takes a quarter off the peak memory.
 			debug.SetGCPercent(50)
@@ -68,7 +75,7 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 				return err
 			}
 			if strict && !res.Completeness().Complete() {
-				return &exitError{exitIncomplete, errors.New("the capture is incomplete: " + res.Completeness().Line())}
+				return &exitError{exitIncomplete, errors.New("the capture is incomplete: " + strings.TrimPrefix(res.Completeness().Line(), "INCOMPLETE: "))}
 			}
 			return nil
 		},
@@ -84,14 +91,16 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 }
 
 func render(res analyze.Result, format, out string) error {
+	if !slices.Contains(analyze.Formats(res), format) { // before -o empties a file
+		if err := analyze.Render(io.Discard, res, format, 0); err != nil {
+			return usage(err)
+		}
+	}
 	w, closeOut, err := output(out)
 	if err != nil {
 		return err
 	}
 	buf := bufio.NewWriterSize(w, 1<<16)
 	err = analyze.Render(buf, res, format, width(w))
-	if errors.Is(err, analyze.ErrFormat) {
-		err = usage(err)
-	}
 	return errors.Join(err, buf.Flush(), closeOut())
 }

@@ -64,8 +64,8 @@ and their children pay for it.`,
 	fl.StringSliceVarP(&f.packs, "event", "e", nil, "record only these `PACK`s: "+strings.Join(capture.PackNames(), ", ")+" (repeatable)")
 	fl.DurationVarP(&f.duration, "duration", "d", 0, "end after this `TIME`, as in 30s")
 	fl.StringVar(&f.maxSize, "max-size", "", "end when the file has this `SIZE`, as in 1GiB")
-	fl.StringVar(&f.ringSize, "ring-size", "", "room for events on their way from the kernel, as in 64MiB")
-	fl.StringVar(&f.stacks, "stacks", capture.StacksFP, "stacks of allocations: fp (by frame pointers) or none")
+	fl.StringVar(&f.ringSize, "ring-size", "", "`SIZE` of the room for events on their way from the kernel, as in 64MiB")
+	fl.StringVar(&f.stacks, "stacks", capture.StacksFP, "`HOW` stacks of allocations are taken: fp (by frame pointers) or none")
 	fl.BoolVar(&f.force, "force", false, "overwrite FILE")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no summary")
 	return cmd
@@ -121,7 +121,9 @@ func record(ctx context.Context, f *recordFlags, command []string) error {
 	interrupts, stop := watchInterrupts(len(command) > 0)
 	defer stop()
 	o.Interrupts = interrupts
-	tty := term.IsTerminal(int(os.Stderr.Fd())) && !f.quiet
+	// The terminal of a command is the command's: its output would run into
+	// the line of progress.
+	tty := term.IsTerminal(int(os.Stderr.Fd())) && !f.quiet && len(command) == 0
 	if tty {
 		o.Progress = func(s capture.Summary) { progress(os.Stderr, s) }
 	}

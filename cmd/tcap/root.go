@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 )
 
@@ -73,7 +75,7 @@ and answers questions about it later, on any machine:
 	}
 	root.SetVersionTemplate("tcap {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%w; see %s --help", err, cmd.CommandPath())
+		return usagef("%s; see %s --help", plain(err), cmd.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(commands()...)
@@ -106,6 +108,15 @@ func run(ctx context.Context, args []string) int {
 	return exit.code
 }
 
+// plain is a flag's error without the name of the Go function that found it.
+func plain(err error) string {
+	var num *strconv.NumError
+	if !errors.As(err, &num) {
+		return err.Error()
+	}
+	return strings.Replace(err.Error(), num.Error(), fmt.Sprintf("%q is no number, or too large", num.Num), 1)
+}
+
 // isUsage tells cobra's own complaints, which have no type, from failures.
 func isUsage(err error) bool {
 	s := err.Error()
@@ -130,9 +141,11 @@ func printable(s string) string {
 // args makes a positional-argument check of cobra's a usage error.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
-		if err := check(cmd, a); err != nil {
-			return usagef("%w; see %s --help", err, cmd.CommandPath())
+		err := check(cmd, a)
+		if err == nil {
+			return nil
 		}
-		return nil
+		_, want, _ := strings.Cut(cmd.Use, " ")
+		return usagef("%s: it takes %s, not %s; see %s --help", cmd.Name(), want, english.Plural(len(a), "argument", ""), cmd.CommandPath())
 	}
 }
