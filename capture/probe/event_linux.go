@@ -76,10 +76,16 @@ func (ev *event) define() error {
 	a := ev.a
 	name := "p" + strconv.Itoa(a.next)
 	a.next++
+	files := map[string]*os.File{} // most places are in few files
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
 	var errs []error
 	var defined []*Attachment
 	for _, att := range ev.places {
-		if err := att.define(name); err != nil {
+		if err := att.define(name, files); err != nil {
 			errs = append(errs, fmt.Errorf("attach %v: %w", att.point, err))
 			continue
 		}
@@ -93,12 +99,15 @@ func (ev *event) define() error {
 // define adds the place to the trace event. Through a descriptor, the kernel
 // finds the file whatever its name contains, in whichever mount namespace it
 // is, deleted or not.
-func (att *Attachment) define(event string) error {
-	file, err := os.Open(att.point.Path)
-	if err != nil {
-		return err
+func (att *Attachment) define(event string, files map[string]*os.File) error {
+	file := files[att.point.Path]
+	if file == nil {
+		var err error
+		if file, err = os.Open(att.point.Path); err != nil {
+			return err
+		}
+		files[att.point.Path] = file
 	}
-	defer file.Close()
 	a := att.a
 	path := "/proc/self/fd/" + strconv.Itoa(int(file.Fd()))
 	return a.fs.AddUprobe(a.group, event, path, att.point.Offset, att.point.Return)
