@@ -182,10 +182,11 @@ func (r *recorder) load() error {
 			return fmt.Errorf("set %s of the BPF programs: %w", name, err)
 		}
 	}
-	if _, err := btf.LoadKernelSpec(); err != nil {
+	types := btf.NewCache() // reading the kernel's takes longer than all else
+	if _, err := types.Kernel(); err != nil {
 		return fmt.Errorf("read the kernel's type information (/sys/kernel/btf/vmlinux): %w: tcap needs a kernel with CONFIG_DEBUG_INFO_BTF=y, as those of all large distributions are; see `tcap doctor`", err)
 	}
-	if err := spec.LoadAndAssign(&r.objs, nil); err != nil {
+	if err := spec.LoadAndAssign(&r.objs, &ebpf.CollectionOptions{Cache: types}); err != nil {
 		return loadError(err)
 	}
 	if r.ring, err = ringbuf.NewReader(r.objs.Events); err != nil {
