@@ -162,7 +162,7 @@ func (r *recorder) run(ctx context.Context) error {
 		}
 		if now.Sub(lastFlush) >= flushEvery {
 			lastFlush = now
-			if err := r.w.Flush(); err != nil {
+			if err := r.w.Cut(); err != nil { // a slow disk is not waited for while the ring fills
 				return r.writeError(err)
 			}
 		}

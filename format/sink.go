@@ -40,7 +40,7 @@ func newSink(w io.Writer, h Header, level zstd.EncoderLevel, free chan<- *builde
 	if err != nil {
 		return nil, fmt.Errorf("begin capture: %w", err)
 	}
-	s := &sink{w: w, jobs: make(chan *builder), free: free, done: make(chan struct{}), sticky: sticky, zstd: enc}
+	s := &sink{w: w, jobs: make(chan *builder, builders), free: free, done: make(chan struct{}), sticky: sticky, zstd: enc}
 	if s.header, err = json.Marshal(h); err != nil {
 		return nil, fmt.Errorf("encode header: %w", err)
 	}

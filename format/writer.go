@@ -30,6 +30,7 @@ type Writer struct {
 	max    int // events in a block
 	cur    *builder
 	free   chan *builder
+	made   int    // builders
 	blocks uint32 // events blocks begun
 	events uint64 // in blocks that were handed over
 	byKind [256]uint64
@@ -85,18 +86,16 @@ func NewWriter(w io.Writer, h Header, o WriterOptions) (*Writer, error) {
 	if wr.sink, err = newSink(w, h, o.Level, wr.free, &wr.sticky); err != nil {
 		return nil, err
 	}
-	for range builders - 1 {
-		wr.free <- newBuilder()
-	}
-	wr.cur = newBuilder()
+	wr.cur, wr.made = newBuilder(), 1
 	wr.begin()
 	go wr.sink.run()
 	return wr, nil
 }
 
 // builders bounds the blocks that wait for the compressor, are in it, or are
-// being filled.
-const builders = 4
+// being filled. A disk that does not keep up for a moment makes their number
+// grow, to some 5 MB each, before it makes Append wait.
+const builders = 16
 
 // begin starts the current block.
 func (w *Writer) begin() {
@@ -140,10 +139,24 @@ func (w *Writer) hand(done chan struct{}) error {
 	}
 	w.events += uint64(len(b.kinds))
 	b.flush = done
-	w.sink.jobs <- b
-	w.cur = <-w.free
+	w.sink.jobs <- b // has room for all
+	w.cur = w.empty()
 	w.begin()
 	return w.err()
+}
+
+// empty returns a builder to fill.
+func (w *Writer) empty() *builder {
+	select {
+	case b := <-w.free:
+		return b
+	default:
+	}
+	if w.made < builders {
+		w.made++
+		return newBuilder()
+	}
+	return <-w.free
 }
 
 func (w *Writer) err() error {
@@ -151,6 +164,19 @@ func (w *Writer) err() error {
 		return *p
 	}
 	return nil
+}
+
+// Cut ends the current block, so that it is written soon and with it all that
+// was appended so far. It does not wait for that, unlike [Writer.Flush]: when the
+// io.Writer is so far behind that it would have to, the block goes on.
+func (w *Writer) Cut() error {
+	if w.closed {
+		return ErrClosed
+	}
+	if w.made == builders && len(w.free) == 0 {
+		return w.err()
+	}
+	return w.hand(nil)
 }
 
 // Flush ends the current block and returns when everything so far was handed
