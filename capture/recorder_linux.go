@@ -77,6 +77,9 @@ func (r *recorder) begin() error {
 	if err := r.opts.check(); err != nil {
 		return err
 	}
+	if err := checkFiles(); err != nil {
+		return err
+	}
 	if len(r.opts.Command) > 0 {
 		cmd, err := launch(r.opts.Command)
 		if err != nil {

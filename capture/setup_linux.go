@@ -114,6 +114,19 @@ func statusField(status, key string) string {
 	return ""
 }
 
+// leastFiles is how many descriptors a recording of a small program may need.
+const leastFiles = 256
+
+// checkFiles refuses to begin with fewer than that: what fails for want of one is
+// a matter of luck.
+func checkFiles() error {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil || lim.Cur >= leastFiles {
+		return nil
+	}
+	return fmt.Errorf("the limit of open files is %d, and tcap needs at least %d: raise it (ulimit -n 4096)", lim.Cur, leastFiles)
+}
+
 // newWriter begins the capture, with what was to be said so far.
 func (r *recorder) newWriter(start format.ClockAnchor) error {
 	var uts unix.Utsname
