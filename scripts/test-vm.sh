@@ -7,13 +7,13 @@
 #   VM_RUN=regex      only the tests that match
 #   VM_PACKAGES=dirs  only these packages, such as "./capture/probe"
 #   VM_ACCEL=kvm      another accelerator than tcg, which works everywhere
-#   VM_TIMEOUT=600    seconds after which the machine is ended
+#   VM_TIMEOUT=900    seconds after which the machine is ended
 #   TCAP_TEST_SCALE   what tests divide their loops by; 10 unless set
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tcap-vm
-limit=${VM_TIMEOUT:-600}
+limit=${VM_TIMEOUT:-900}
 started=$SECONDS
 
 say() { echo "test-vm: $*"; }
@@ -144,7 +144,7 @@ timeout --foreground "$limit" qemu-system-x86_64 \
 	-nodefaults -display none -serial stdio -no-reboot \
 	-kernel "$kernel/vmlinuz" -initrd "$work/initramfs.gz" \
 	-append "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off" \
-	</dev/null 2>&1 | tr -d '\r' | tee "$work/console"
+	</dev/null 2>&1 | sed -u 's|\r||g' | tee "$work/console"
 status=${PIPESTATUS[0]}
 set -e
 
