@@ -46,6 +46,7 @@ type recorder struct {
 
 	cmd        *command
 	alive      map[uint32]bool // target processes; recording ends when the last is gone
+	counted    uint64          // losses up to when alive was counted anew
 	begun      int64           // monotonic ns
 	ended      int64           // monotonic ns; 0 while recording
 	ev         format.Event    // the event being built; one, since Append copies
@@ -225,9 +226,7 @@ func (r *recorder) check() error {
 	if err := r.loss.check(monotonic(), r.w.Append); err != nil {
 		return err
 	}
-	if r.loss.total > 0 {
-		r.forgetDead()
-	}
+	r.recount()
 	r.names.collect(r.w)
 	r.stacks.age()
 	if r.opts.Progress != nil {
@@ -236,13 +235,21 @@ func (r *recorder) check() error {
 	return nil
 }
 
-// forgetDead takes processes that ended off the list of targets where the
-// record of it may be among the lost.
-func (r *recorder) forgetDead() {
-	for pid := range r.alive {
-		if _, err := os.Stat(procPath(pid)); errors.Is(err, os.ErrNotExist) {
-			delete(r.alive, pid)
-		}
+// recount takes the list of targets from the kernel's, which is right, when
+// records of births and ends of processes may have been lost since it was done.
+func (r *recorder) recount() {
+	if r.loss.total == r.counted {
+		return
+	}
+	alive := map[uint32]bool{}
+	var pid uint32
+	var one uint8
+	it := r.objs.Targets.Iterate()
+	for it.Next(&pid, &one) {
+		alive[pid] = true
+	}
+	if it.Err() == nil { // else it changed all the while, and the next time will do
+		r.alive, r.counted = alive, r.loss.total
 	}
 }
 

@@ -298,14 +298,17 @@ func (r *recorder) attach() ([]uint32, error) {
 func (r *recorder) adopt(pids []uint32, start int64) error {
 	for _, pid := range pids {
 		tasks, err := os.ReadDir(procPath(pid, "task"))
-		if err != nil && !ended(pid) {
+		gone := len(tasks) <= 1 && ended(pid) // others outlive the first thread
+		if err != nil && !gone {
 			return fmt.Errorf("pid %d: list its threads: %w", pid, err)
 		}
-		if err != nil {
+		if gone {
 			if r.cmd == nil && len(r.opts.Pids) == 1 {
 				return fmt.Errorf("pid %d: it ended while recording began", pid)
 			}
-			delete(r.alive, pid)
+			if err := r.forget(pid); err != nil {
+				return err
+			}
 			continue
 		}
 		for _, t := range tasks {
@@ -321,6 +324,16 @@ func (r *recorder) adopt(pids []uint32, start int64) error {
 	}
 	if r.tcp != nil {
 		return r.tcp.snapshot(format.SnapshotStart)
+	}
+	return nil
+}
+
+// forget takes a process off the targets whose end the hooks came too late for.
+// Its number will be another's.
+func (r *recorder) forget(pid uint32) error {
+	delete(r.alive, pid)
+	if err := r.objs.Targets.Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("pid %d: forget it, as it has ended: %w", pid, err)
 	}
 	return nil
 }
