@@ -77,6 +77,7 @@ type heapCollector struct {
 	temporary tally
 	temp      count
 	freed     count
+	ends      count     // with the memory of their process
 	sizes     [65]count // by bit length: sizes in [2^(i-1), 2^i)
 }
 
@@ -121,6 +122,7 @@ func (c *heapCollector) died(b *block, at int64, by uint32) {
 // live; that of one that does not stays.
 func (c *heapCollector) ended(b *block, at int64, how endOfMem) {
 	if how != endCapture && c.selects(b) {
+		c.ends.add(b.size)
 		c.line.add(delta{time: at, size: b.size, stack: b.stack, death: true})
 	}
 }

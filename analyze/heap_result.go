@@ -21,6 +21,7 @@ type Heap struct {
 	Window        int64       `json:"window_ns"`      // length of what was looked at
 	Allocations   Amount      `json:"allocations"`    // all of the window
 	Freed         Amount      `json:"freed"`          // of them
+	Ended         Amount      `json:"ended"`          // not freed, but gone with the exit or exec of their process
 	Live          Amount      `json:"live"`           // at the end
 	Temporary     Amount      `json:"temporary"`      // freed at once by their thread
 	Rate          Rate        `json:"rate"`           //
@@ -83,7 +84,7 @@ type HeapStack struct {
 func (h *Heap) fill(p *pass, c *heapCollector, u unknownFrees) {
 	h.Complete = &h.completeness
 	h.Window = p.end - c.line.buckets.start
-	h.Allocations, h.Freed, h.Temporary = amount(p.allocs), amount(c.freed), amount(c.temp)
+	h.Allocations, h.Freed, h.Ended, h.Temporary = amount(p.allocs), amount(c.freed), amount(c.ends), amount(c.temp)
 	h.Live = amount(c.line.total.now.count())
 	if s := float64(h.Window) / 1e9; s > 0 {
 		h.Rate = Rate{float64(h.Allocations.Blocks) / s, float64(h.Allocations.Bytes) / s}

@@ -54,9 +54,10 @@ func (h *Heap) textTotals(t *export.Text) {
 		Rows: [][]string{
 			row("allocated", h.Allocations, perS),
 			row("freed", h.Freed, ""),
-			row("temporary", h.Temporary, "freed at once by the thread that made them"),
-			row("peak", h.Peak.Amount, "at "+export.Duration(h.Peak.Time)),
+			row("  temporary", h.Temporary, "at once, by the thread that made them"),
+			row("ended", h.Ended, "not freed when their process exited, or exec'd"),
 			row("live at the end", h.Live, ""),
+			row("peak", h.Peak.Amount, "at "+export.Duration(h.Peak.Time)),
 		},
 	}, "")
 	t.Line("")
