@@ -92,7 +92,7 @@ func Examine() *Report {
 // runAsRoot is advice for the rights that a recording needs. CAP_DAC_OVERRIDE
 // opens tracefs, which belongs to root; without it a uprobe takes
 // CAP_SYS_ADMIN (Linux 6.18).
-const runAsRoot = "run tcap as root, or once: setcap cap_bpf,cap_perfmon,cap_dac_override,cap_sys_ptrace+ep tcap"
+const runAsRoot = "run tcap as root, or once: setcap 'cap_bpf,cap_perfmon+ep cap_dac_override,cap_sys_ptrace+ep' tcap"
 
 // tried is the row of something that was tried.
 func tried(err error, found, cost, fix string) Row {
