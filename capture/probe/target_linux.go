@@ -246,7 +246,7 @@ func (t *target) coverPMU(list []*event) error {
 				return nil // it has ended
 			}
 			if err != nil {
-				return fmt.Errorf("set %v in process %d (needs CAP_BPF and CAP_PERFMON): %w", att.point, t.pid, err)
+				return fmt.Errorf("set %v in process %d (run as root, or see `tcap doctor`): %w", att.point, t.pid, err)
 			}
 			ev.pmu[t] = append(ev.pmu[t], l)
 		}
