@@ -55,7 +55,7 @@ func (h *Heap) textTotals(t *export.Text) {
 			row("allocated", h.Allocations, perS),
 			row("freed", h.Freed, ""),
 			row("  temporary", h.Temporary, "at once, by the thread that made them"),
-			row("ended", h.Ended, "not freed when their process exited, or exec'd"),
+			row("ended", h.Ended, "not freed by exit or exec"),
 			row("live at the end", h.Live, ""),
 			row("peak", h.Peak.Amount, "at "+export.Duration(h.Peak.Time)),
 		},

@@ -95,8 +95,11 @@ func (f *recordFlags) options(command []string) (capture.Options, error) {
 		return o, err
 	}
 	ring, err := size("--ring-size", f.ringSize)
-	if err != nil || ring > 1<<31 {
-		return o, usagef("--ring-size %s: at most 2GiB: %w", f.ringSize, err)
+	if err != nil {
+		return o, err
+	}
+	if ring > 1<<31 {
+		return o, usagef("--ring-size %s: it can be at most 2GiB", f.ringSize)
 	}
 	o.RingSize = int(ring)
 	return o, nil
