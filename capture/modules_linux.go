@@ -24,15 +24,28 @@ type module struct {
 // moduleKey is how the kernel tells files apart in /proc/PID/maps.
 type moduleKey struct{ dev, inode uint64 }
 
-// modules holds every mapped file once.
+// modules holds every mapped file once, open, so that its inode is no other
+// file's as long as it stands for it.
 type modules struct {
 	w     *format.Writer
 	byKey map[moduleKey]*module
+	room  int // files that may still be kept open
+	// Unnamed counts mappings of files that were not, whose frames get no names.
+	Unnamed uint64
 	// opened is called with each module that is seen for the first time.
 	opened func(pid uint32, m *module)
 }
 
-func newModules() *modules { return &modules{byKey: map[moduleKey]*module{}} }
+// newModules leaves half of the descriptors to the rest of the recorder: without
+// them it could neither read /proc nor set probes.
+func newModules() *modules {
+	room := 512
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err == nil {
+		room = int(min(lim.Cur/2, 1<<20))
+	}
+	return &modules{byKey: map[moduleKey]*module{}, room: room}
+}
 
 // open returns the module of a line of a process's maps.
 func (ms *modules) open(pid uint32, m symbol.Mapping) *module {
@@ -116,8 +129,17 @@ func (ms *modules) add(pid uint32, key moduleKey, mod *module) *module {
 		row.BuildID = buildID(mod.file)
 	}
 	mod.id = ms.w.Module(row)
+	if mod.file != nil && ms.room == 0 {
+		mod.file.Close()
+		mod.file = nil
+		ms.Unnamed++
+	}
+	if mod.file == nil {
+		return mod // what its key stands for next time is to be seen then
+	}
+	ms.room--
 	ms.byKey[key] = mod
-	if ms.opened != nil && mod.file != nil {
+	if ms.opened != nil {
 		ms.opened(pid, mod)
 	}
 	return mod

@@ -331,6 +331,12 @@ func (r *recorder) remarks() error {
 			return err
 		}
 	}
+	if n := r.modules.Unnamed; n > 0 {
+		text := fmt.Sprintf("%d mappings are of files beyond half the limit of open files: their functions have no names; raise it (ulimit -n)", n)
+		if err := r.note(true, text); err != nil {
+			return err
+		}
+	}
 	if text := skipped(r.tracepoints()); text != "" {
 		return r.note(true, text)
 	}
