@@ -39,6 +39,7 @@ type Leaks struct {
 	Mmap          *Regions   `json:"mmap,omitempty"`
 
 	opt     leakOptions
+	window  int64                  // ns that were looked at
 	rows    []LeakRow              // all of them
 	samples func() []export.Sample // made when asked for: they name every stack that allocated
 }
@@ -112,6 +113,7 @@ func (l *Leaks) fill(p *pass, c *leakCollector, u unknownFrees) {
 	l.Total, l.Uncertain = amount(c.total), amount(c.uncertain)
 	l.AtExit, l.AtExec = amount(c.atExit), amount(c.atExec)
 	l.Allocations, l.Frees = amount(p.allocs), p.frees
+	l.window = max(p.end-max(p.want.from, l.Capture.StartMonoNs), 0)
 	l.UnknownFrees, l.DoubleFrees = u.before, u.twice
 	l.InferredFrees, l.Inherited = p.m.inferred, p.m.inherited
 	l.Bounds = l.bounds(p, c)

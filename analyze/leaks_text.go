@@ -108,7 +108,7 @@ func (l *Leaks) summary() string {
 	unit := map[string]string{"stack": "stack", "size": "size", "thread": "thread", "age": "age group"}[l.GroupBy]
 	return fmt.Sprintf("Leak summary: %s in %s by %s, of %s allocated in %s.",
 		bytesOf(l.Total.Bytes), blocks(l.Total.Blocks), counted(uint64(len(l.rows)), unit),
-		blocks(l.Allocations.Blocks), export.Duration(l.Capture.DurationNs))
+		blocks(l.Allocations.Blocks), export.Duration(l.window))
 }
 
 func bytesOf(n uint64) string { return counted(n, "byte") }
