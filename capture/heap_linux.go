@@ -10,6 +10,7 @@ import (
 
 	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/capture/probe"
+	"golang.org/x/sys/unix"
 )
 
 // heapProbes is the heap pack while it records: which allocators are probed.
@@ -54,7 +55,7 @@ func (h *heapProbes) join(pid uint32) error {
 	if err := h.arm(pid); err != nil {
 		return err
 	}
-	if err := h.at.AddTarget(int(pid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := h.at.AddTarget(int(pid)); err != nil && !vanished(err) {
 		return h.failed(err)
 	}
 	return nil
@@ -209,8 +210,8 @@ func (h *heapProbes) tell(f probe.Function) (table uint64, err error) {
 // failed deals with a probe that could not be set: it is named, and fatal only
 // where the heap was asked for by name.
 func (h *heapProbes) failed(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // the process is gone
+	if vanished(err) {
+		return nil
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w: `tcap doctor` says what is missing", err)
@@ -220,6 +221,13 @@ func (h *heapProbes) failed(err error) error {
 		return fmt.Errorf("pack heap: %w", err)
 	}
 	return h.warn(err.Error())
+}
+
+// vanished reports whether an error says that a process is gone. One that has
+// ended but was not waited for still has its place in /proc, whose files say so
+// in another way.
+func vanished(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }
 
 // warn says a thing once.
