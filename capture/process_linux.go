@@ -284,14 +284,14 @@ func commOf(pid, tid uint32) string {
 	return strings.TrimSuffix(string(b), "\n")
 }
 
-// ended reports whether a process is gone, or a zombie, which has no memory.
+// ended reports whether a process is gone, or has no memory any more: it is about
+// to be a zombie, or is one.
 func ended(pid uint32) bool {
 	b, err := os.ReadFile(procPath(pid, "status"))
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 	}
-	state := statusField(string(b), "State:")
-	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
+	return statusField(string(b), "VmSize:") == ""
 }
 
 // uidOf reads a process's effective user id; 0 when it is gone.
