@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -246,7 +247,9 @@ func (r *recording) sockets() []*conn {
 		if e.Kind == format.KindTCPEndpoints {
 			c.netns, c.family = e.V[format.EndpointsNetns], e.V[format.EndpointsFamily]
 			c.laddr, c.raddr = r.strings[e.V[format.EndpointsLaddr]], r.strings[e.V[format.EndpointsRaddr]]
-			c.lport, c.rport = e.V[format.EndpointsLport], e.V[format.EndpointsRport]
+			// A snapshot does not come through the ring, and may come before what
+			// was told earlier, when the local port was not known.
+			c.lport, c.rport = cmp.Or(e.V[format.EndpointsLport], c.lport), cmp.Or(e.V[format.EndpointsRport], c.rport)
 		}
 	}
 	for _, c := range list {
