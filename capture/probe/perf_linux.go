@@ -34,8 +34,11 @@ func openEvent(id uint64, tid int, how lineage) (int, error) {
 		Config: id,
 		Bits:   unix.PerfBitDisabled,
 	}
-	if how != alone {
+	if how == inherited || how == kept {
 		attr.Bits |= unix.PerfBitInherit
+	}
+	if how == filterOnly {
+		attr.Bits |= unix.PerfBitEnableOnExec
 	}
 	if how == kept {
 		attr.Sample_type = unix.PERF_SAMPLE_READ | unix.PERF_SAMPLE_TID
@@ -47,9 +50,12 @@ func openEvent(id uint64, tid int, how lineage) (int, error) {
 type lineage int
 
 const (
-	alone     lineage = iota // nothing
-	inherited                // the child has one, too, and may exchange it for its parent's
-	kept                     // the child has one, too
+	alone lineage = iota // nothing
+	// filterOnly is alone, and keeps the breakpoints that the task has, but sets
+	// none, which takes most of the time (trace_uprobe_filter_add).
+	filterOnly
+	inherited // the child has one, too, and may exchange it for its parent's
+	kept      // the child has one, too
 )
 
 // keepsEvents reports whether the kernel can be told not to exchange the

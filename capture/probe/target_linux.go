@@ -177,19 +177,34 @@ func (t *target) coverProcess(pid int, list []*event) error {
 
 func (t *target) coverThread(tid int, list []*event) error {
 	err := t.pin(tid)
-	for _, ev := range list {
-		if err != nil {
-			break
-		}
-		var fd int
-		if fd, err = openEvent(ev.id, tid, t.lineage()); err == nil {
-			ev.filters[t] = append(ev.filters[t], fd)
-		}
+	if t.child && err == nil {
+		// What it has must not go while its own probes are being set.
+		guard := &target{a: t.a}
+		defer func() {
+			for _, ev := range list {
+				ev.leave(guard)
+			}
+		}()
+		err = guard.open(tid, list, filterOnly)
+	}
+	if err == nil {
+		err = t.open(tid, list, t.lineage())
 	}
 	if errors.Is(err, unix.ESRCH) {
 		return nil // it has ended
 	}
 	return err
+}
+
+func (t *target) open(tid int, list []*event, how lineage) error {
+	for _, ev := range list {
+		fd, err := openEvent(ev.id, tid, how)
+		if err != nil {
+			return err
+		}
+		ev.filters[t] = append(ev.filters[t], fd)
+	}
+	return nil
 }
 
 func (t *target) lineage() lineage {
