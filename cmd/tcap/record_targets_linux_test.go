@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tcap-dev/tcap/capture/kerneltest"
+	"github.com/tcap-dev/tcap/capture/probe"
 	"github.com/tcap-dev/tcap/format"
 )
 
@@ -55,10 +56,16 @@ func TestCrowds(t *testing.T) {
 	} {
 		path := filepath.Join(dir, name)
 		o := tcap(t, append([]string{"record", "-o", path, "--"}, strings.Fields(tt.command)...)...)
-		if o.code != exitOK || !strings.Contains(o.stderr, "none lost") || strings.Contains(o.stderr, "warning") {
+		// Older kernels may take probes away from a child's children, which is told.
+		excused := !probe.KernelKeepsProbes() && strings.Contains(o.stderr, "before 6.12")
+		if o.code != exitOK || !strings.Contains(o.stderr, "none lost") || strings.Contains(o.stderr, "warning") && !excused {
 			t.Errorf("%s: exit %d, stderr %q", name, o.code, o.stderr)
 		}
 		intact(t, path)
+		if excused {
+			t.Logf("%s: %s", name, o.stderr)
+			continue
+		}
 		if n := leaksOf(t, filepath.Join(dir, tt.file)); n != tt.want {
 			t.Errorf("%s: %d leaks recorded, want %d", name, n, tt.want)
 		}
