@@ -30,9 +30,12 @@ type Batch struct {
 	birthKind  [256]int8 // by kind: field of TypeBlock + 1
 	freedKind  [256]int8 // by kind: field of TypeFreed + 1
 	escapes    [256][]uint64
-	zeros      []uint64 // stands in for columns that the file lacks
-	arena      []uint64 // of all values
-	need       int      // of the arena, by this block
+	starts     [256][]uint64 // by kind and row: where its bytes are in data
+	data       [256][]byte
+	dataKind   [256]int8 // by kind: field of TypeBytes + 1
+	zeros      []uint64  // stands in for columns that the file lacks
+	arena      []uint64  // of all values
+	need       int       // of the arena, by this block
 	bufs       buffers
 }
 
@@ -49,7 +52,7 @@ func (b *Batch) Event(i int, e *Event) {
 	k := b.Kind[i]
 	e.Kind, e.Task, e.Time, e.Seq = k, b.Task[i], b.Time[i], b.Info.EventsBefore+uint64(i)
 	row, cols := b.Row[i], b.Cols[k]
-	e.V = [MaxFields]uint64{}
+	e.V, e.Data = [MaxFields]uint64{}, b.dataOf(k, row)
 	for f := range cols {
 		if f < MaxFields && cols[f] != nil {
 			e.V[f] = cols[f][row]
@@ -73,3 +76,26 @@ func (b *Batch) Displaced(i int) bool { return b.fate[i]&fateDisplaced != 0 }
 // Consumed reports whether the heap block that event i gave birth to dies
 // within this batch.
 func (b *Batch) Consumed(i int) bool { return b.fate[i]&fateConsumed != 0 }
+
+// Data returns the bytes of event i, nil when its kind has none. They are valid
+// as long as the batch is.
+func (b *Batch) Data(i int) []byte { return b.dataOf(b.Kind[i], b.Row[i]) }
+
+func (b *Batch) dataOf(k Kind, row uint32) []byte {
+	f := b.dataKind[k]
+	if f == 0 {
+		return nil
+	}
+	at, n := b.starts[k][row], b.Cols[k][f-1][row]
+	return b.data[k][at : at+n : at+n]
+}
+
+// setData takes the bytes of a kind, whose lengths have been decoded.
+func (b *Batch) setData(kind, field byte, lengths []uint64, data []byte) {
+	starts, at := b.alloc(len(lengths)), uint64(0)
+	for i, n := range lengths {
+		starts[i] = at
+		at += n
+	}
+	b.starts[kind], b.data[kind], b.dataKind[kind] = starts, data, int8(field)+1
+}

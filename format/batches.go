@@ -139,7 +139,7 @@ func (p *pipeline) decode() {
 
 // batch reads and decodes a block of events.
 func (r *Reader) batch(info *BlockInfo) (*Batch, error) {
-	if cost := batchCost(info); cost > r.maxMemory/4 || info.RawLen > 64<<10+256*info.Events {
+	if cost := batchCost(info); cost > r.maxMemory/4 || info.RawLen > maxEventsRaw+maxEventRaw*info.Events {
 		return nil, r.damaged(info, fmt.Errorf("%w: %d events in %d bytes need %d bytes of memory", ErrLimit, info.Events, info.RawLen, cost))
 	}
 	b := r.batches.Get().(*Batch)

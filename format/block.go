@@ -11,7 +11,7 @@ import (
 // does not know.
 const (
 	Major = 1
-	Minor = 0
+	Minor = 1
 )
 
 // Every block begins with this header, little-endian:
@@ -50,6 +50,11 @@ const (
 	maxJSON      = 1 << 20  // header, schema and end payloads, bytes
 	maxString    = 64 << 10 // a string of the string table, bytes
 	maxRows      = 1 << 28  // rows of a table
+
+	// A block of events has at most this many raw bytes, and as many more per
+	// event.
+	maxEventsRaw = 64 << 10
+	maxEventRaw  = 256
 )
 
 // A BlockType says what a block holds.

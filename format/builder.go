@@ -12,6 +12,8 @@ type builder struct {
 	tasks   []TaskID
 	cols    [][][]uint64 // [kind][field][row]
 	escapes [][]uint64   // [kind]: addresses of the rows whose reference is 0
+	data    [][]byte     // [kind]: bytes of all rows
+	bytes   int          // in data
 
 	births    []uint32 // events that gave birth
 	displaced []uint32 // births, by their number, at an address that was live
@@ -26,7 +28,8 @@ type builder struct {
 }
 
 func newBuilder() *builder {
-	b := &builder{cols: make([][][]uint64, len(Kinds)), escapes: make([][]uint64, len(Kinds)), timesOf: make([][]uint64, len(Kinds))}
+	b := &builder{cols: make([][][]uint64, len(Kinds)), escapes: make([][]uint64, len(Kinds)),
+		timesOf: make([][]uint64, len(Kinds)), data: make([][]byte, len(Kinds))}
 	for k := range b.cols {
 		b.cols[k] = make([][]uint64, shapes[k].fields)
 	}
@@ -39,8 +42,9 @@ func (b *builder) reset() {
 		for f := range b.cols[k] {
 			b.cols[k][f] = b.cols[k][f][:0]
 		}
-		b.escapes[k], b.timesOf[k] = b.escapes[k][:0], b.timesOf[k][:0]
+		b.escapes[k], b.timesOf[k], b.data[k] = b.escapes[k][:0], b.timesOf[k][:0], b.data[k][:0]
 	}
+	b.bytes = 0
 	b.births, b.displaced = b.births[:0], b.displaced[:0]
 	b.tables, b.flush = b.tables[:0], nil
 }
@@ -51,6 +55,12 @@ func (b *builder) append(e *Event, live *liveBlocks) {
 	cols := b.cols[e.Kind]
 	for f := range cols {
 		cols[f] = append(cols[f], e.V[f])
+	}
+	if sh.data >= 0 {
+		col := cols[sh.data]
+		col[len(col)-1] = uint64(len(e.Data))
+		b.data[e.Kind] = append(b.data[e.Kind], e.Data...)
+		b.bytes += len(e.Data)
 	}
 	if sh.freed >= 0 {
 		b.kill(e, sh, live)
@@ -67,6 +77,12 @@ func (b *builder) append(e *Event, live *liveBlocks) {
 	b.kinds = append(b.kinds, byte(e.Kind))
 	b.times = append(b.times, e.Time)
 	b.tasks = append(b.tasks, e.Task)
+}
+
+// full reports whether data must go to another block: a block is bounded by
+// its events, and most of that is left to the data.
+func (b *builder) full(data []byte) bool {
+	return len(data) > 0 && len(b.kinds) > 0 && b.bytes+len(data) > maxData+maxEventRaw/2*len(b.kinds)
 }
 
 // kill replaces the address that e frees by how many births ago it was born,
@@ -166,6 +182,9 @@ func (b *builder) encode(enc *columnEncoder, sizes *[256]int) {
 			typ := Kinds[k].Fields[f].Type
 			trans := transformOf(typ, col)
 			switch {
+			case typ == TypeBytes:
+				enc.appendBytes(Kind(k), byte(f), col, b.data[k])
+				continue
 			case typ == TypeBlock && place != transNone:
 				trans = place
 			case typ == TypeFreed:

@@ -18,6 +18,7 @@ const (
 	encConst  = 1 // one uvarint that every row has
 	encPlanes = 2 // width w <1>, then w planes of one byte per row, low byte first; rows whose
 	//               top byte is 255 follow in full as uvarints
+	encBytes = 3 // encoding of the lengths <1>, bytes that they take <uvarint>, lengths, then the bytes of all rows
 
 	transNone    = 0 << 4 // the value
 	transDelta   = 1 << 4 // zigzag of the difference from the row before; the first from 0
@@ -248,4 +249,53 @@ func undoTransform(dst []uint64, trans byte) error {
 		return fmt.Errorf("%w: column transform %#x", errUnknown, trans)
 	}
 	return nil
+}
+
+// appendBytes adds a column of TypeBytes: a length per row, and the bytes of
+// all rows.
+func (c *columnEncoder) appendBytes(kind Kind, field byte, lengths []uint64, data []byte) {
+	if len(lengths) == 0 {
+		return
+	}
+	// The lengths are a column of their own, whose header says what their bytes
+	// must be prefixed with.
+	at, cuts := len(c.dst), len(c.cuts)
+	c.append(kind, field, TypeBytes, transNone, lengths)
+	h := cursor{b: c.dst[at+3:]}
+	enc, rows := h.byte(), h.uvarint()
+	body := slices.Clone(h.bytes(int(h.uvarint())))
+	c.dst, c.cuts = c.dst[:at+3], c.cuts[:cuts]
+	prefix := binary.AppendUvarint([]byte{enc}, uint64(len(body)))
+	c.dst = append(c.dst, encBytes|transNone)
+	c.dst = binary.AppendUvarint(c.dst, rows)
+	c.dst = binary.AppendUvarint(c.dst, uint64(len(prefix)+len(body)+len(data)))
+	c.dst = append(append(c.dst, prefix...), body...)
+	c.cut(len(data))
+	c.dst = append(c.dst, data...)
+	c.cut(len(data))
+}
+
+// decodeBytes fills lengths, one per row, and returns the bytes of all rows,
+// which stay part of b.
+func decodeBytes(lengths []uint64, b []byte) ([]byte, error) {
+	c := cursor{b: b}
+	enc := c.byte()
+	nums := c.bytes(c.count(maxRawLen))
+	if c.err != nil || enc&encMask == encBytes {
+		return nil, fmt.Errorf("%w: lengths of bytes", ErrMalformed)
+	}
+	if err := decodeColumn(lengths, enc, nums); err != nil {
+		return nil, err
+	}
+	var sum uint64
+	for _, n := range lengths {
+		if n > maxData {
+			return nil, fmt.Errorf("%w: %d bytes in one event", ErrLimit, n)
+		}
+		sum += n
+	}
+	if sum != uint64(len(c.b)) {
+		return nil, fmt.Errorf("%w: %d bytes where their lengths are %d in all", ErrMalformed, len(c.b), sum)
+	}
+	return c.b, nil
 }

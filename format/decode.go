@@ -43,7 +43,7 @@ func (b *Batch) reset(n int) {
 		b.Cols[k] = b.Cols[k][:0]
 		b.escapes[k], b.times[k] = nil, nil
 	}
-	b.rowCount, b.birthKind, b.freedKind = [256]uint32{}, [256]int8{}, [256]int8{}
+	b.rowCount, b.birthKind, b.freedKind, b.dataKind = [256]uint32{}, [256]int8{}, [256]int8{}, [256]int8{}
 	b.Kind, b.Row, b.Time, b.Task = b.Kind[:0], b.Row[:0], b.Time[:0], b.Task[:0]
 	b.births, b.displaced, b.hasPlace, b.place = b.births[:0], nil, false, transNone
 	if cap(b.arena) < b.need { // what the block before took
@@ -180,7 +180,16 @@ func (b *Batch) column(kind, field byte, typ FieldType, enc byte, rows int, body
 		return fmt.Errorf("%w: twice", ErrMalformed)
 	}
 	vals := b.alloc(rows)
-	if err := decodeColumn(vals, enc, body); err != nil {
+	if typ == TypeBytes && enc == encBytes|transNone {
+		if b.dataKind[kind] != 0 {
+			return fmt.Errorf("%w: a second column of bytes", errUnknown)
+		}
+		data, err := decodeBytes(vals, body)
+		if err != nil {
+			return err
+		}
+		b.setData(kind, field, vals, data)
+	} else if err := decodeColumn(vals, enc, body); err != nil {
 		return err
 	}
 	b.Cols[kind][field] = vals

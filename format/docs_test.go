@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-var typeNames = [...]string{"invalid", "uint", "int", "delta", "addr", "block", "freed", "enum", "string", "stack", "module"}
+var typeNames = [...]string{"invalid", "uint", "int", "delta", "addr", "block", "freed", "enum", "string", "stack", "module", "probe", "bytes"}
 
 // TestKindsInDocs holds the table of kinds in docs/format.md against Kinds.
 func TestKindsInDocs(t *testing.T) {

@@ -11,6 +11,11 @@ type Event struct {
 	Time int64  // when: CLOCK_MONOTONIC of the recording machine, ns
 	Seq  uint64 // which: the event's place in the file, counted from 0; set by readers
 	V    [MaxFields]uint64
+
+	// Data are the bytes of the kind's field of TypeBytes, whose V is their
+	// length; nil when there is none. They belong to the reader and are valid
+	// until the next event is asked for.
+	Data []byte
 }
 
 // Rows of the tables. Row 0 of each is the empty one: "", no stack, unknown.
@@ -20,6 +25,7 @@ type (
 	FrameID  uint32
 	StackID  uint32
 	TaskID   uint32
+	ProbeID  uint32
 )
 
 // A Task is a thread at one stage of its life: it gets a new row when its

@@ -208,7 +208,7 @@ func FuzzEvents(f *testing.F) {
 			t.Fatalf("read %d of %d events", len(got), len(want))
 		}
 		for i := range want {
-			if got[i] != want[i] {
+			if !sameEvent(got[i], want[i]) {
 				t.Fatalf("event %d: got %+v, want %+v", i, got[i], want[i])
 			}
 		}

@@ -11,16 +11,17 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-// The files in testdata/v1.* are the first capture of format version 1. The
-// capture is never written again: every later version must read it as it was
-// read when it was made. (-update makes it only if it is not there; the text is
-// rewritten when the text form changes.)
-const (
-	goldenCapture = "testdata/v1.tcap"
-	goldenText    = "testdata/v1.txt"
-)
-
+// The files in testdata/ are the first capture of each format version: v1 of
+// 1.0, v1.1 of 1.1, which brought calls. A capture is never written again: every
+// later version must read it as it was read when it was made. (-update makes it
+// only if it is not there; the text is rewritten when the text form changes.)
 func TestGoldenCapture(t *testing.T) {
+	for _, name := range []string{"v1", "v1.1"} {
+		t.Run(name, func(t *testing.T) { goldenCaptureReads(t, "testdata/"+name+".tcap", "testdata/"+name+".txt") })
+	}
+}
+
+func goldenCaptureReads(t *testing.T, goldenCapture, goldenText string) {
 	file, err := os.ReadFile(goldenCapture)
 	if os.IsNotExist(err) && *update {
 		file = makeGolden(t)

@@ -18,7 +18,8 @@ import (
 // units appended. Values that text shows in hexadecimal are strings, since
 // JSON readers lose digits above 2^53. A field whose key the event has
 // already gets the last part of the kind's name before it: loss_kind. A stack
-// is an array of frames, innermost first.
+// is an array of frames, innermost first; the arguments of a call are an object,
+// by the names that its probe declares.
 //
 // An encoder remembers what it resolved, up to a bound. It must not be used
 // concurrently.
@@ -28,6 +29,7 @@ type JSONEncoder struct {
 	tasks  map[TaskID]string
 	stacks map[StackID]string
 	frames []Frame
+	call   Call
 }
 
 // NewJSONEncoder returns an encoder for the events of r.
@@ -59,6 +61,10 @@ func (j *JSONEncoder) Append(buf []byte, e *Event) []byte {
 	}
 	for i := range info.Fields {
 		buf = append(buf, keys[i]...)
+		if info.Fields[i].Type == TypeBytes && e.Kind == KindCall {
+			buf = j.args(buf, e)
+			continue
+		}
 		buf = j.value(buf, e.Kind, i, &info.Fields[i], e.V[i])
 	}
 	return append(buf, '}')
@@ -112,6 +118,8 @@ func (j *JSONEncoder) value(buf []byte, k Kind, i int, f *Field, v uint64) []byt
 		return strconv.AppendInt(buf, int64(v)-j.r.header.Start.Mono, 10)
 	case f.Type == TypeString:
 		return appendJSONString(buf, j.r.String(StringID(v)))
+	case f.Type == TypeProbe:
+		return appendJSONString(buf, j.r.probeName(ProbeID(v)))
 	case f.Type == TypeModule:
 		return appendJSONString(buf, j.r.Module(ModuleID(v)).Path)
 	case f.Type == TypeStack:

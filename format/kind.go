@@ -34,6 +34,8 @@ const (
 
 	KindLoss // the recorder knows that it lost events
 	KindNote // the recorder says something about this capture
+
+	KindCall // a probe fired: a declared function returned, or was entered
 )
 
 // FieldType says how a field's 64-bit value is to be understood, and thereby
@@ -53,6 +55,8 @@ const (
 	TypeString            // row of the string table; 0 is ""
 	TypeStack             // row of the stack table; 0 is none
 	TypeModule            // row of the module table; 0 is none
+	TypeProbe             // row of the table of probes; 0 is none
+	TypeBytes             // length of the bytes in Event.Data; at most one field of a kind
 )
 
 // A Unit is the unit of a field's value.
@@ -162,6 +166,15 @@ const (
 	SnapshotEnd          // still open when it ended
 )
 
+// Values of the outcome field of KindCall.
+const (
+	CallReturned   = iota // entry and return were seen
+	CallEntered           // the probe is one of the entry only; no duration
+	CallLeft              // left without a return: longjmp, an exception, another stack. Duration ends when that was noticed
+	CallUnfinished        // still running when the recording ended, which is where duration ends
+	CallUnentered         // only the return was seen; no duration, and what belongs to the entry is at fault
+)
+
 // Fields of the heap kinds, as indexes into Event.V.
 const (
 	AllocAddr, AllocSize, AllocStack, AllocFn                                      = 0, 1, 2, 3
@@ -179,6 +192,8 @@ const (
 	UnmappingStart, UnmappingEnd                                                   = 0, 1
 	LossKind, LossCPU, LossCount, LossFrom, LossTo                                 = 0, 1, 2, 3, 4
 	NoteLevel, NoteText                                                            = 0, 1
+
+	CallProbe, CallOutcome, CallDuration, CallDepth, CallFaults, CallStack, CallArgs = 0, 1, 2, 3, 4, 5, 6
 )
 
 // Fields of the TCP kinds. The connection is always field 0.
@@ -367,5 +382,14 @@ var Kinds = []KindInfo{
 	{KindNote, "meta.note", "A remark of the recorder about this capture.", 0, []Field{
 		{Name: "level", Type: TypeEnum, Enum: []string{"info", "warning"}},
 		{Name: "text", Type: TypeString},
+	}},
+	{KindCall, "call", "A probe fired; the time is the return's, or the entry's where only that is probed.", 1, []Field{
+		{Name: "probe", Type: TypeProbe},
+		{Name: "outcome", Type: TypeEnum, Enum: []string{"returned", "entered", "left", "unfinished", "unentered"}},
+		{Name: "duration", Type: TypeUint, Unit: UnitNs},
+		{Name: "depth", Type: TypeUint},             // calls of this probe by this thread that it is in, itself included
+		{Name: "faults", Type: TypeUint, Hex: true}, // bit i: argument i could not be read
+		{Name: "stack", Type: TypeStack},
+		{Name: "args", Type: TypeBytes}, // as the probe declares them, see Call
 	}},
 }

@@ -29,6 +29,7 @@ func TestKinds(t *testing.T) {
 		KindTCPDestroy:    {TCPConn: "conn", DestroyTx: "tx", DestroyRx: "rx", DestroyRetransmits: "retransmits", DestroyMinRtt: "min_rtt", DestroyDisconnected: "disconnected"},
 		KindTCPSnapshot:   {TCPConn: "conn", SnapshotWhen: "when", SnapshotState: "state", SnapshotFd: "fd", SnapshotUid: "uid", SnapshotTx: "tx", SnapshotRx: "rx", SnapshotRetransmits: "retransmits", SnapshotSrtt: "srtt", SnapshotMinRtt: "min_rtt"},
 		KindLoss:          {LossKind: "kind", LossCPU: "cpu", LossCount: "count", LossFrom: "from", LossTo: "to"},
+		KindCall:          {CallProbe: "probe", CallOutcome: "outcome", CallDuration: "duration", CallDepth: "depth", CallFaults: "faults", CallStack: "stack", CallArgs: "args"},
 		KindNote:          {NoteLevel: "level", NoteText: "text"},
 	} {
 		info := Kinds[k]
@@ -57,15 +58,17 @@ func TestKindsAreSound(t *testing.T) {
 			t.Errorf("row %d of the table: %+v", i, k)
 		}
 		names[k.Name] = true
-		births, deaths, fields := 0, 0, map[string]bool{}
+		births, deaths, data, fields := 0, 0, 0, map[string]bool{}
 		for j, f := range k.Fields {
-			if f.Name == "" || fields[f.Name] || f.Type == TypeInvalid || f.Type > TypeModule || (f.Type == TypeEnum) != (len(f.Enum) > 0) {
+			if f.Name == "" || fields[f.Name] || f.Type == TypeInvalid || f.Type > TypeBytes || (f.Type == TypeEnum) != (len(f.Enum) > 0) {
 				t.Errorf("%s: field %d is %+v", k.Name, j, f)
 			}
 			fields[f.Name] = true
 			switch f.Type {
 			case TypeFreed:
 				deaths++
+			case TypeBytes:
+				data++
 			case TypeBlock:
 				births++
 				if j+1 >= len(k.Fields) || k.Fields[j+1].Name != "size" {
@@ -73,8 +76,8 @@ func TestKindsAreSound(t *testing.T) {
 				}
 			}
 		}
-		if births > 1 || deaths > 1 {
-			t.Errorf("%s has %d births and %d deaths", k.Name, births, deaths)
+		if births > 1 || deaths > 1 || data > 1 {
+			t.Errorf("%s has %d births, %d deaths and %d fields of bytes", k.Name, births, deaths, data)
 		}
 	}
 	if len(heapFns) != fnCount {

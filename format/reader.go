@@ -41,6 +41,9 @@ type Reader struct {
 
 	batches sync.Pool
 
+	probesMu sync.RWMutex
+	probes   map[ProbeID]*Probe // as decoded so far
+
 	mu     sync.Mutex // guards damage
 	damage []Damage
 }

@@ -85,6 +85,7 @@ type shape struct {
 	birth    int8 // field of TypeBlock, -1 for none
 	freed    int8 // field of TypeFreed, -1 for none
 	duration int8 // field that leads from the time back to the death, -1 for none
+	data     int8 // field of TypeBytes, -1 for none
 }
 
 // shapes follow from Kinds.
@@ -95,19 +96,21 @@ func shapeOf(k Kind) *shape {
 	if int(k) < len(shapes) {
 		return &shapes[k]
 	}
-	return &shape{birth: -1, freed: -1, duration: -1}
+	return &shape{birth: -1, freed: -1, duration: -1, data: -1}
 }
 
 func makeShapes(kinds []KindInfo) []shape {
 	s := make([]shape, len(kinds))
 	for i, k := range kinds {
-		s[i] = shape{fields: len(k.Fields), birth: -1, freed: -1, duration: -1}
+		s[i] = shape{fields: len(k.Fields), birth: -1, freed: -1, duration: -1, data: -1}
 		for j, f := range k.Fields {
 			switch {
 			case f.Type == TypeBlock:
 				s[i].birth = int8(j)
 			case f.Type == TypeFreed:
 				s[i].freed = int8(j)
+			case f.Type == TypeBytes:
+				s[i].data = int8(j)
 			case f.Name == "duration":
 				s[i].duration = int8(j)
 			}

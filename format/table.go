@@ -22,10 +22,11 @@ const (
 	tableStacks  // parent, frame
 	tableTasks   // pid, tid, space, uid, comm, start (zigzag)
 	tableSymbols // frame, function, file, line, flags (1 inlined); innermost first
+	tableProbes  // name, declaration (JSON), pack, role: strings
 	tableCount
 )
 
-var tableWidth = [tableCount]int{0, 2, 6, 2, 6, 5}
+var tableWidth = [tableCount]int{0, 2, 6, 2, 6, 5, 4}
 
 // tableRows collects the encoded rows of one table.
 type tableRows struct {
@@ -145,6 +146,8 @@ type frameRow struct {
 	inlined        bool
 }
 
+type probeRow struct{ name, declaration, pack, role StringID }
+
 type taskRow struct {
 	pid, tid, space, uid uint32
 	comm                 StringID
@@ -167,6 +170,7 @@ type tables struct {
 	stacks  rows[StackNode]
 	tasks   rows[taskRow]
 	symbols rows[symbolRow]
+	probes  rows[probeRow]
 
 	// symbolsOf is the run of rows in symbols that names a frame.
 	symbolsOf map[FrameID]symbolRun
@@ -175,7 +179,7 @@ type tables struct {
 }
 
 // bytes of memory that a row takes, about.
-var rowCost = [tableCount]int64{16, 8, 32, 8, 40, 80}
+var rowCost = [tableCount]int64{16, 8, 32, 8, 40, 80, 16}
 
 // load takes every row of a tables block that is not there yet.
 func (t *tables) load(payload []byte) error {
@@ -244,7 +248,7 @@ func (t *tables) section(table int, first uint32, n, width int, c *cursor) error
 // runs returns the largest number of runs of a table.
 func (t *tables) runs() int {
 	return max(len(t.strings.runs), len(t.modules.runs), len(t.frames.runs), len(t.stacks.runs), len(t.tasks.runs),
-		len(t.symbols.runs))
+		len(t.symbols.runs), len(t.probes.runs))
 }
 
 func (t *tables) putRow(table int, id uint32, v *[6]uint64) bool {
@@ -260,6 +264,8 @@ func (t *tables) putRow(table int, id uint32, v *[6]uint64) bool {
 		return t.stacks.put(id, StackNode{StackID(v[0]), FrameID(v[1])})
 	case tableSymbols:
 		return t.symbols.put(id, symbolRow{FrameID(v[0]), StringID(v[1]), StringID(v[2]), uint32(v[3]), v[4]&1 != 0})
+	case tableProbes:
+		return t.probes.put(id, probeRow{StringID(v[0]), StringID(v[1]), StringID(v[2]), StringID(v[3])})
 	default:
 		return t.tasks.put(id, taskRow{
 			pid: uint32(v[0]), tid: uint32(v[1]), space: uint32(v[2]), uid: uint32(v[3]),

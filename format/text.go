@@ -1,6 +1,7 @@
 package format
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 	"unicode"
@@ -16,7 +17,8 @@ import (
 // PID/TID is followed by @SPACE where the address space has another number
 // than the process. Numbers are decimal, or hexadecimal with 0x; enums are
 // names; a stack is the names of its functions, innermost first, joined by
-// semicolons. Fields of a table that are empty are left out. What holds
+// semicolons; the arguments of a call follow under the names that its probe
+// declares. Fields of a table that are empty are left out. What holds
 // spaces, quotes or control characters is quoted as a Go string. [Parse] reads
 // such lines.
 func Format(buf []byte, r *Reader, e *Event) []byte {
@@ -36,14 +38,28 @@ func Format(buf []byte, r *Reader, e *Event) []byte {
 	info := r.KindInfo(e.Kind)
 	buf = appendText(buf, info.Name)
 	for i, f := range info.Fields {
+		if f.Type == TypeBytes && e.Kind == KindCall {
+			buf = appendCallArgs(buf, r, e)
+			continue
+		}
 		buf = appendField(buf, r, &f, e.V[i])
 	}
 	return buf
 }
 
+// FormatProbe appends the line by which [Parse] knows a probe, without its end,
+// and returns buf.
+func FormatProbe(buf []byte, p *Probe) []byte {
+	text, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return append(append(buf, "probe "...), text...)
+}
+
 func appendField(buf []byte, r *Reader, f *Field, v uint64) []byte {
 	switch f.Type {
-	case TypeString, TypeStack, TypeModule:
+	case TypeString, TypeStack, TypeModule, TypeProbe:
 		if v == 0 {
 			return buf
 		}
@@ -56,6 +72,8 @@ func appendField(buf []byte, r *Reader, f *Field, v uint64) []byte {
 		return appendText(buf, r.String(StringID(v)))
 	case f.Type == TypeModule:
 		return appendText(buf, r.Module(ModuleID(v)).Path)
+	case f.Type == TypeProbe:
+		return appendText(buf, r.probeName(ProbeID(v)))
 	case f.Type == TypeStack:
 		return appendStack(buf, r, v)
 	case f.Type == TypeEnum && v < uint64(len(f.Enum)):

@@ -30,6 +30,9 @@ func parseText(t testing.TB, text string) (*Reader, error) {
 func formatText(t testing.TB, r *Reader) string {
 	t.Helper()
 	var out []byte
+	for _, p := range r.Probes() {
+		out = append(FormatProbe(out, &p), '\n')
+	}
 	for e, err := range r.Events(Filter{}) {
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,9 @@ import (
 // Parse reads events as [Format] writes them and appends them to w. Empty
 // lines and lines that begin with # are skipped.
 //
+// A line of the word probe and JSON declares a [Probe], which the calls after
+// it can name.
+//
 // Fields may come in any order; those that are left out are 0. Tasks and
 // stacks are made on the fly: a stack is the names of its functions, innermost
 // first, stack=leak_here;main. The address space of a task has the number of
@@ -25,6 +28,12 @@ func Parse(w *Writer, in io.Reader) error {
 	for n := 1; lines.Scan(); n++ {
 		text := strings.TrimSpace(lines.Text())
 		if text == "" || text[0] == '#' {
+			continue
+		}
+		if declaration, ok := strings.CutPrefix(text, "probe "); ok {
+			if err := parseProbe(w, declaration); err != nil {
+				return fmt.Errorf("line %d: %w", n, err)
+			}
 			continue
 		}
 		e, err := parseEvent(w, text)
@@ -65,14 +74,27 @@ func parseEvent(w *Writer, line string) (Event, error) {
 	}
 	e.Kind = info.Kind
 	seen := map[string]bool{}
+	var args []textArg
 	for _, word := range words[4:] {
 		name, value, ok := strings.Cut(word, "=")
 		if !ok || seen[name] {
 			return e, fmt.Errorf("field %q: want each once, as field=value", word)
 		}
 		seen[name] = true
+		if info.Kind == KindCall && (name == "args" || !isCallField(name)) {
+			if name, err = unquote(name); err != nil {
+				return e, err
+			}
+			args = append(args, textArg{name, value})
+			continue
+		}
 		if err := parseField(w, info, &e, &task, name, value); err != nil {
 			return e, fmt.Errorf("field %s: %w", name, err)
+		}
+	}
+	if info.Kind == KindCall {
+		if err := parseArgs(w, &e, args); err != nil {
+			return e, err
 		}
 	}
 	e.Task = w.Task(task)
@@ -111,6 +133,13 @@ func parseValue(w *Writer, f *Field, value string) (uint64, error) {
 			return uint64(w.String(s)), err
 		}
 		return uint64(w.Module(Module{Path: s})), err
+	case TypeProbe:
+		s, err := unquote(value)
+		if err != nil {
+			return 0, err
+		}
+		id, err := w.probeNamed(s)
+		return uint64(id), err
 	case TypeStack:
 		return parseStack(w, value)
 	case TypeInt:

@@ -39,6 +39,7 @@ func (r *Reader) Validate() ([]Finding, error) {
 		return nil, err
 	}
 	v.tables()
+	v.probes()
 	if err := v.events(); err != nil {
 		return nil, err
 	}
@@ -57,6 +58,7 @@ type validator struct {
 	reported map[int64]bool // offsets of blocks known to be damaged
 	counts   [256]uint64    // events of each kind
 	lastTime map[TaskID]int64
+	call     Call
 }
 
 func (v *validator) add(off int64, typ BlockType, event int64, text string, args ...any) {
@@ -165,6 +167,20 @@ func (v *validator) tables() {
 	})
 }
 
+func (v *validator) probes() {
+	t := &v.r.tables
+	dense(v, "probes", &t.probes, func(id uint32, p probeRow) {
+		for _, s := range []StringID{p.name, p.declaration, p.pack, p.role} {
+			if s != 0 && !t.strings.has(uint32(s)) {
+				v.add(0, BlockTables, -1, "probe %d refers to string %d, which there is not", id, s)
+			}
+		}
+		if _, err := v.r.probe(ProbeID(id)); err != nil {
+			v.add(0, BlockTables, -1, "probe %d: %v", id, err)
+		}
+	})
+}
+
 func dense[T any](v *validator, name string, t *rows[T], check func(uint32, T)) {
 	next := uint32(1)
 	for _, run := range t.runs {
@@ -236,6 +252,11 @@ func (v *validator) event(b *Batch, e *Event) {
 		}
 		v.lastTime[e.Task] = e.Time
 	}
+	if e.Kind == KindCall {
+		if err := v.r.Call(e, &v.call); err != nil {
+			at("%v", err)
+		}
+	}
 	if e.Kind == KindInvalid || int(e.Kind) >= len(v.r.kinds) {
 		at("is of unknown kind %d", e.Kind)
 		return
@@ -251,6 +272,8 @@ func (v *validator) event(b *Batch, e *Event) {
 			ok = x == 0 || x < maxRows && t.stacks.has(uint32(x))
 		case TypeModule:
 			ok = x == 0 || x < maxRows && t.modules.has(uint32(x))
+		case TypeProbe:
+			ok = x == 0 || x < maxRows && t.probes.has(uint32(x))
 		}
 		if !ok {
 			at("field %s has value %d, which stands for nothing", f.Name, x)

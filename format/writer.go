@@ -36,13 +36,15 @@ type Writer struct {
 	byKind [256]uint64
 	lost   [256]uint64 // by kind, as told by events of KindLoss
 
-	strings map[string]StringID
-	modules map[Module]ModuleID
-	frames  map[Frame]FrameID
-	stacks  map[StackNode]StackID
-	tasks   map[Task]TaskID
-	rows    [tableCount]tableRows
-	row     []byte
+	strings  map[string]StringID
+	modules  map[Module]ModuleID
+	frames   map[Frame]FrameID
+	stacks   map[StackNode]StackID
+	tasks    map[Task]TaskID
+	probes   map[probeRow]ProbeID
+	declared []Probe // by their number, from 1
+	rows     [tableCount]tableRows
+	row      []byte
 
 	start  int64    // of the header's clock anchor, ns; what text is relative to
 	spaces []uint32 // address space by task
@@ -76,6 +78,7 @@ func NewWriter(w io.Writer, h Header, o WriterOptions) (*Writer, error) {
 		frames:  map[Frame]FrameID{},
 		stacks:  map[StackNode]StackID{},
 		tasks:   map[Task]TaskID{{}: 0},
+		probes:  map[probeRow]ProbeID{},
 		spaces:  []uint32{0},
 		start:   h.Start.Mono,
 	}
@@ -113,8 +116,14 @@ func (w *Writer) Append(e *Event) error {
 	if int(e.Task) >= len(w.spaces) {
 		return fmt.Errorf("append event: %w task %d", errUnknown, e.Task)
 	}
+	if len(e.Data) > maxData {
+		return fmt.Errorf("append event: %w: %d bytes of data, an event holds %d", ErrLimit, len(e.Data), maxData)
+	}
 	if w.closed {
 		return ErrClosed
+	}
+	if w.cur.full(e.Data) {
+		_ = w.hand(nil) // the error is sticky and returned below
 	}
 	w.byKind[e.Kind]++
 	w.cur.append(e, w.live.of(w.spaces[e.Task]))

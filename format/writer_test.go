@@ -110,7 +110,7 @@ func TestFullPipe(t *testing.T) {
 		for _, e := range randomEvents(w, len(events), 3) {
 			_ = w.Append(&e)
 		}
-		if err := w.Close(Trailer{}); !errors.Is(err, errNoSpace) {
+		if err := w.Close(Trailer{Reason: "exit"}); !errors.Is(err, errNoSpace) {
 			t.Fatalf("room for %d: %v", room, err)
 		}
 		got, _, err := salvage(disk.data)

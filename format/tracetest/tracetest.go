@@ -8,7 +8,8 @@
 //	-- want/leaks.txt --
 //	...
 //
-// The lines are those of [format.Format]. Sections other than trace, header and
+// The lines are those of [format.Format]; a line of the word probe and JSON
+// declares a [format.Probe], whose calls name it. Sections other than trace, header and
 // trailer belong to the test; with -update, [Scenario.Golden] rewrites them.
 package tracetest
 
