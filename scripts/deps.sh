@@ -15,7 +15,7 @@ packages() {
 	generate) echo clang llvm libbpf-dev libc6-dev ;;
 	# The programs under testdata are compiled against each allocator that is
 	# supported; iproute2 makes the network namespaces of the TCP tests.
-	test)     echo binutils gcc g++ libc6-dev libc6-dbg musl-tools libjemalloc-dev \
+	test)     echo binutils gcc g++ gdb libc6-dev libc6-dbg musl-tools libjemalloc-dev \
 	               libgoogle-perftools-dev libmimalloc-dev iproute2 procps valgrind ;;
 	demo)     echo gcc libc6-dev ;;
 	bench)    echo gcc libc6-dev bpftrace heaptrack perl redis-server nginx-light apache2-utils ;;

@@ -1,0 +1,187 @@
+package unwind
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// tool returns the path of a program that the tests cannot do without.
+func tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("TCAP_KERNEL_TESTS") == "1" {
+		t.Fatalf("%s is needed: %v", name, err)
+	}
+	t.Skipf("%s is not installed", name)
+	return ""
+}
+
+func run(t testing.TB, dir string, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(tool(t, name), args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// build compiles testdata/source.
+func build(t testing.TB, compiler, source string, flags ...string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "prog")
+	args := append([]string{"-o", out}, flags...)
+	run(t, "testdata", compiler, append(args, source)...)
+	return out
+}
+
+// recording is what testdata/snapshot.py wrote of a stopped program.
+type recording struct {
+	Regs   map[string]uint64
+	Stack  []byte
+	Maps   []recordedMap
+	Images map[string][]byte // memory of mappings that are no files
+	Frames []gdbFrame
+}
+
+type recordedMap struct {
+	Start, End, Offset uint64
+	Exec               bool
+	Path               string
+}
+
+type gdbFrame struct {
+	PC     uint64
+	Name   string
+	Signal bool
+}
+
+// stop runs a program under gdb to where the commands lead it, and records what
+// is there then.
+func stop(t testing.TB, prog string, commands ...string) *recording {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "recording.json")
+	args := []string{"-nx", "-batch"}
+	for _, c := range slices.Concat([]string{
+		"set debuginfod enabled off", "set startup-with-shell off", "set breakpoint pending on",
+		"set confirm off", "set print thread-events off",
+	}, commands, []string{"source testdata/snapshot.py", fmt.Sprintf("python write(%q, 1 << 20)", out)}) {
+		args = append(args, "-ex", c)
+	}
+	cmd := exec.Command(tool(t, "gdb"), append(args, prog)...)
+	said, err := cmd.CombinedOutput()
+	data, readErr := os.ReadFile(out)
+	if readErr != nil {
+		t.Fatalf("gdb %s: %v\n%s", prog, err, said)
+	}
+	r := &recording{}
+	if err := json.Unmarshal(data, r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// recordedSpace is the mappings of a recording, with their files opened.
+type recordedSpace []Mapping
+
+func (s recordedSpace) Code(addr uint64) (Mapping, bool) {
+	for _, m := range s {
+		if m.Start <= addr && addr < m.End {
+			return m, true
+		}
+	}
+	return Mapping{}, false
+}
+
+func (r *recording) space(t testing.TB, u *Unwinder) recordedSpace {
+	t.Helper()
+	modules := map[string]*Module{}
+	var s recordedSpace
+	for _, m := range r.Maps {
+		if !m.Exec {
+			continue
+		}
+		mod := modules[m.Path]
+		if image := r.Images[m.Path]; image != nil {
+			mod = u.Load(bytes.NewReader(image), m.Path)
+		} else if mod == nil && strings.HasPrefix(m.Path, "/") {
+			f, err := os.Open(m.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { f.Close() })
+			mod = u.Load(f, m.Path)
+			modules[m.Path] = mod
+		}
+		s = append(s, Mapping{m.Start, m.End, m.Offset, mod})
+	}
+	return s
+}
+
+// snapshot is what a probe in BPF would have sent, with all registers.
+func (r *recording) snapshot() *Snapshot {
+	g := r.Regs
+	return &Snapshot{
+		Arch: AMD64, PC: g["rip"], SP: g["rsp"], FP: g["rbp"],
+		Regs:  []uint64{g["rbx"], g["r12"], g["r13"], g["r14"], g["r15"]},
+		Stack: r.Stack,
+	}
+}
+
+func (r *recording) pcs() []string {
+	var out []string
+	for _, f := range r.Frames {
+		out = append(out, fmt.Sprintf("%#x", f.PC))
+	}
+	return out
+}
+
+func (r *recording) names() []string {
+	var out []string
+	for _, f := range r.Frames {
+		out = append(out, f.Name)
+	}
+	return out
+}
+
+func pcs(frames []Frame) []string {
+	var out []string
+	for _, f := range frames {
+		out = append(out, fmt.Sprintf("%#x", f.PC))
+	}
+	return out
+}
+
+// sameAsGDB unwinds a recording and wants gdb's frames.
+func sameAsGDB(t *testing.T, r *recording) {
+	t.Helper()
+	u := New(Options{})
+	frames, end := u.Unwind(r.space(t, u), r.snapshot(), nil)
+	got, want := pcs(frames), r.pcs()
+	if !slices.Equal(got, want) {
+		t.Errorf("frames differ from gdb's\n got %v\nwant %v\n     %v", got, want, r.names())
+	}
+	if end != Complete {
+		t.Errorf("ended because %v", end)
+	}
+}
+
+func TestC(t *testing.T) {
+	prog := build(t, "gcc", "frames.c", "-O2", "-fomit-frame-pointer")
+	r := stop(t, prog, "break leaf", "run", "tbreak malloc", "continue")
+	sameAsGDB(t, r)
+	if names := r.names(); !slices.Contains(names, "compare") || !slices.Contains(names, "main") {
+		t.Errorf("not the stack that was meant: %v", names)
+	}
+}

@@ -1,0 +1,240 @@
+package unwind
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/tcap-dev/tcap/capture/symbol"
+)
+
+// Module is one ELF file whose code appears in stacks. What it needs of the
+// file is read when a stack first passes through it. A nil Module has no rules.
+type Module struct {
+	u    *Unwinder
+	file io.ReaderAt
+	path string
+	arch Arch
+	segs []segment // those with code
+	err  error
+
+	read   bool
+	tables []*table // in the order in which they are asked
+	rules  map[string]*rule
+	places map[uint64]*rule // by address of an instruction; nil where there is none
+}
+
+// segment is the part of a PT_LOAD header that leads from the file to
+// addresses.
+type segment struct{ off, vaddr, size uint64 }
+
+// maxPlaces bounds what a module remembers of single addresses; then it starts
+// anew.
+const maxPlaces = 1 << 16
+
+var errMachine = errors.New("neither amd64 nor arm64")
+
+// Load returns the module of an ELF file. r must stay open for as long as the
+// module is used; path is where a separate debug file is searched from. The
+// result is never nil: for a file that cannot be used, Err says why, and stacks
+// that come to it go on by frame pointers or end.
+func (u *Unwinder) Load(r io.ReaderAt, path string) *Module {
+	m := &Module{u: u, file: r, path: path}
+	f, err := symbol.ReadELF(r)
+	if err != nil {
+		m.err = fmt.Errorf("module %s: %w", path, err)
+		return m
+	}
+	switch {
+	case f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB:
+	case f.Machine == elf.EM_X86_64:
+		m.arch = AMD64
+	case f.Machine == elf.EM_AARCH64:
+		m.arch = ARM64
+	}
+	if m.arch == 0 {
+		m.err = fmt.Errorf("module %s: %w", path, errMachine)
+		return m
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 && p.Off+p.Filesz >= p.Off {
+			m.segs = append(m.segs, segment{p.Off, p.Vaddr, p.Filesz})
+		}
+	}
+	return m
+}
+
+// Err returns why the module has no rules, or fewer than its file holds. It may
+// become non-nil when a stack first passes through it.
+func (m *Module) Err() error {
+	if m == nil {
+		return errors.New("no module")
+	}
+	return m.err
+}
+
+// address turns an offset in the file into the address that the file's tables
+// speak of.
+func (m *Module) address(off uint64) (uint64, bool) {
+	for i := range m.segs {
+		if s := &m.segs[i]; off-s.off < s.size {
+			return off - s.off + s.vaddr, true
+		}
+	}
+	return 0, false
+}
+
+// rule returns the rule at an address, nil where the file tells none.
+func (m *Module) rule(pc uint64) *rule {
+	r, ok := m.places[pc]
+	if !ok {
+		if !m.read {
+			m.readTables()
+		}
+		if len(m.places) >= maxPlaces || m.places == nil {
+			m.places = map[uint64]*rule{}
+		}
+		r = m.decode(pc)
+		m.places[pc] = r
+	}
+	return r
+}
+
+func (m *Module) decode(pc uint64) *rule {
+	for _, t := range m.tables {
+		r, err := m.u.machine.decode(t, pc, m)
+		if err != nil {
+			m.note(err)
+		}
+		if r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+// decode makes the rule of a table at pc; both are nil where it has none.
+func (s *machineState) decode(t *table, pc uint64, m *Module) (*rule, error) {
+	e, ok, err := t.find(pc)
+	if !ok {
+		return nil, err
+	}
+	d := &e.description
+	s.state, s.remembered = state{}, s.remembered[:0]
+	s.loc, s.pc, s.budget = e.start, pc, maxInstructions
+	base := t.base
+	base.function = e.start
+	if err = s.run(d.instructions, d, &base); err != nil {
+		return nil, err
+	}
+	s.initial, s.loc = s.state, e.start
+	if err = s.run(e.instructions, d, &base); err != nil {
+		return nil, err
+	}
+	return s.rule(m.rules, t.data, d, &machines[m.arch])
+}
+
+// note keeps the first error.
+func (m *Module) note(err error) {
+	if m.err == nil {
+		m.err = fmt.Errorf("module %s: %w", m.path, err)
+	}
+}
+
+// readTables finds the sections. What cannot be read is noted, and left out.
+func (m *Module) readTables() {
+	m.read = true
+	m.rules = map[string]*rule{}
+	if m.arch == 0 {
+		return
+	}
+	f, err := symbol.ReadELF(m.file)
+	if err != nil {
+		m.note(err)
+		return
+	}
+	m.add(ehFrame(f, m.u.opts.MaxSectionBytes))
+	m.add(debugFrame(f, m.u.opts.MaxSectionBytes))
+	if file, debug := symbol.DebugFile(f, m.path, m.u.opts.DebugDirs); debug != nil {
+		defer file.Close()
+		m.add(debugFrame(debug, m.u.opts.MaxSectionBytes))
+	}
+}
+
+func (m *Module) add(t *table, err error) {
+	if err != nil {
+		m.note(err)
+	}
+	if t != nil {
+		m.tables = append(m.tables, t)
+	}
+}
+
+// debugFrame reads .debug_frame.
+func debugFrame(f *elf.File, limit int64) (*table, error) {
+	data, err := symbol.SectionData(f, ".debug_frame", limit)
+	if data == nil {
+		return nil, err
+	}
+	t := &table{data: data, debug: true}
+	return t, t.scan()
+}
+
+// ehFrame reads .eh_frame, by its segment if sections are stripped.
+func ehFrame(f *elf.File, limit int64) (*table, error) {
+	t := &table{}
+	if text := f.Section(".text"); text != nil {
+		t.base.text = text.Addr
+	}
+	var hdr []byte
+	var hdrAt, frames uint64
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_GNU_EH_FRAME {
+			continue
+		}
+		var ok bool
+		if hdr, ok = loaded(f, p.Vaddr, p.Filesz, limit); ok {
+			hdrAt = p.Vaddr
+			frames, t.search, _ = searchTable(hdr, hdrAt)
+		}
+	}
+	if s := f.Section(".eh_frame"); s != nil && s.Type != elf.SHT_NOBITS {
+		data, err := symbol.SectionData(f, ".eh_frame", limit)
+		if err != nil || data == nil {
+			return nil, err
+		}
+		t.data, t.base.section = data, s.Addr
+	} else if frames != 0 {
+		// To the end of what is loaded there: the end mark comes earlier.
+		data, ok := loaded(f, frames, 1<<62, limit)
+		if !ok {
+			return nil, damaged(".eh_frame at %#x is not in the file", frames)
+		}
+		t.data, t.base.section = data, frames
+	} else {
+		return nil, nil
+	}
+	if t.search == nil {
+		return t, t.scan()
+	}
+	t.codeAt, t.entryAt = hdrAt, hdrAt-t.base.section
+	return t, nil
+}
+
+// loaded reads memory as the file fills it: at most size bytes at an address.
+func loaded(f *elf.File, addr, size uint64, limit int64) ([]byte, bool) {
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_LOAD || addr-p.Vaddr >= p.Filesz {
+			continue
+		}
+		off := addr - p.Vaddr
+		size = min(size, p.Filesz-off)
+		if size > uint64(limit) {
+			return nil, false
+		}
+		data, err := io.ReadAll(io.NewSectionReader(p.ReaderAt, int64(off), int64(size)))
+		return data, err == nil && len(data) > 0
+	}
+	return nil, false
+}

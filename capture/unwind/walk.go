@@ -1,0 +1,268 @@
+package unwind
+
+import "encoding/binary"
+
+// memory is the part of a stack that was recorded.
+type memory struct {
+	base  uint64
+	bytes []byte
+}
+
+// load reads size bytes as a number.
+func (m *memory) load(addr uint64, size int) (uint64, End) {
+	off := addr - m.base
+	if addr < m.base {
+		return 0, BadStep
+	}
+	if off >= uint64(len(m.bytes)) || uint64(len(m.bytes))-off < uint64(size) {
+		return 0, SnapshotEnd
+	}
+	b := m.bytes[off:]
+	switch size {
+	case 8:
+		return binary.LittleEndian.Uint64(b), 0
+	case 4:
+		return uint64(binary.LittleEndian.Uint32(b)), 0
+	case 2:
+		return uint64(binary.LittleEndian.Uint16(b)), 0
+	case 1:
+		return uint64(b[0]), 0
+	}
+	return 0, BadStep
+}
+
+// walk is the state of one stack being unwound.
+type walk struct {
+	space    Space
+	snap     *Snapshot
+	arch     *machine
+	mem      memory
+	expr     expression
+	regs     registers
+	pc       uint64
+	isReturn bool // pc is behind a call
+	entry    bool // at a function's first instruction
+	signaled bool // the frame was interrupted, not called from
+	seen     Mapping
+}
+
+func (w *walk) start(space Space, snap *Snapshot) {
+	w.space, w.snap, w.arch = space, snap, &machines[snap.Arch]
+	w.mem = memory{snap.SP, snap.Stack}
+	w.pc, w.isReturn, w.entry = snap.PC, snap.Point == Returned, snap.Point == Entry
+	w.signaled = !w.isReturn
+	w.seen = Mapping{}
+	w.regs.known = 0
+	w.regs.set(w.arch.sp, snap.SP)
+	w.regs.set(w.arch.fp, snap.FP)
+	if snap.Arch == ARM64 && !w.isReturn {
+		w.regs.set(arm64LR, snap.LR)
+	}
+	next := 0
+	for reg := range uint8(maxRegs) {
+		if w.arch.kept>>reg&1 == 0 || reg == w.arch.fp {
+			continue
+		}
+		if next < len(snap.Regs) {
+			w.regs.set(reg, snap.Regs[next])
+		}
+		next++
+	}
+}
+
+// code finds the mapping of an address.
+func (w *walk) code(addr uint64) (*Mapping, bool) {
+	if addr-w.seen.Start < w.seen.End-w.seen.Start {
+		return &w.seen, true
+	}
+	m, ok := w.space.Code(addr)
+	if !ok || addr-m.Start >= m.End-m.Start {
+		return nil, false
+	}
+	w.seen = m
+	return &w.seen, true
+}
+
+// step goes to the caller. An end other than 0 says that it cannot.
+func (w *walk) step() (Method, End) {
+	if w.entry {
+		w.entry = false
+		return CFI, w.leaveEntry()
+	}
+	at := w.pc
+	if w.isReturn {
+		at-- // the call may be the last instruction of its function
+	}
+	m, ok := w.code(at)
+	if !ok {
+		return 0, NoCode
+	}
+	var r *rule
+	if m.Module != nil && m.Module.arch == w.snap.Arch {
+		if addr, ok := m.Module.address(at - m.Start + m.Offset); ok {
+			r = m.Module.rule(addr)
+		}
+	}
+	if r == nil {
+		return FramePointer, w.byFramePointer()
+	}
+	return CFI, w.byRule(r)
+}
+
+// leaveEntry undoes a call.
+func (w *walk) leaveEntry() End {
+	if w.snap.Arch == ARM64 {
+		lr := w.regs.val[arm64LR]
+		return w.arrive(lr, w.regs.val[w.arch.sp], 0)
+	}
+	sp := w.regs.val[w.arch.sp]
+	ra, end := w.mem.load(sp, 8)
+	if end != 0 {
+		return end
+	}
+	return w.arrive(w.returned(sp, ra), sp+8, 0)
+}
+
+// returned gives the true return address of what a slot holds.
+func (w *walk) returned(slot, value uint64) uint64 {
+	for i := range w.snap.Returns {
+		if r := &w.snap.Returns[i]; r.Slot == slot && (w.snap.Trampoline == 0 || value == w.snap.Trampoline) {
+			return r.PC
+		}
+	}
+	return value
+}
+
+// arrive makes the caller's frame the present one. extra are the registers
+// beyond those that a call preserves that are known there.
+func (w *walk) arrive(ra, sp, extra uint64) End {
+	ra = w.snap.Arch.codeAddress(ra)
+	if ra == 0 {
+		return Complete // so the ABI's start-up code has it
+	}
+	w.regs.known &= w.arch.kept | extra
+	w.regs.set(w.arch.sp, sp)
+	w.pc, w.isReturn, w.signaled = ra, true, false
+	return 0
+}
+
+// byRule applies a rule to the registers.
+func (w *walk) byRule(r *rule) End {
+	old := w.regs
+	if w.snap.Arch == AMD64 {
+		old.set(amd64RA, w.pc) // the CFA of a PLT depends on it
+	}
+	cfa, end := w.cfa(r, &old)
+	if end != 0 {
+		return end
+	}
+	sp := old.val[w.arch.sp]
+	if !r.signal && (cfa < sp || cfa == sp && !w.signaled) {
+		return BadStep // stacks grow downwards, and a call takes room
+	}
+	if r.ra.how == undefined {
+		return Complete
+	}
+	ra, end := w.recover(&r.ra, cfa, &old)
+	if end != 0 {
+		return end
+	}
+	newSP := cfa
+	for i := range r.saved {
+		s := &r.saved[i]
+		v, end := w.recover(s, cfa, &old)
+		switch {
+		case end != 0:
+			w.regs.known &^= 1 << s.target
+		case s.target == w.arch.sp:
+			newSP = v
+		default:
+			w.regs.set(s.target, v)
+		}
+	}
+	extra := uint64(0)
+	if r.signal {
+		extra = ^uint64(0)
+	}
+	if end := w.arrive(ra, newSP, extra); end != 0 {
+		return end
+	}
+	if r.signal {
+		w.isReturn, w.signaled = false, true
+	}
+	return 0
+}
+
+func (w *walk) cfa(r *rule, old *registers) (uint64, End) {
+	if r.cfa.how == isExpr {
+		return w.expr.evaluate(r.cfa.expr, old, &w.mem, false, 0)
+	}
+	v, ok := old.get(r.cfa.reg)
+	if !ok {
+		return 0, BadStep
+	}
+	return v + uint64(r.cfa.off), 0
+}
+
+// recover finds the caller's value of a register.
+func (w *walk) recover(r *recipe, cfa uint64, old *registers) (uint64, End) {
+	switch r.how {
+	case atCFA:
+		return w.slot(r, cfa+uint64(r.off))
+	case isCFA:
+		return cfa + uint64(r.off), 0
+	case inRegister:
+		if v, ok := old.get(r.reg); ok {
+			return v, 0
+		}
+	case unspecified, sameValue:
+		// On arm64 the return address of a leaf function stays where it was.
+		if v, ok := old.get(r.target); ok && (w.signaled || r.target != w.arch.ra) {
+			return v, 0
+		}
+	case atExpr, isExpr:
+		v, end := w.expr.evaluate(r.expr, old, &w.mem, true, cfa)
+		if end != 0 || r.how == isExpr {
+			return v, end
+		}
+		return w.slot(r, v)
+	}
+	return 0, BadStep
+}
+
+// slot reads what is saved on the stack.
+func (w *walk) slot(r *recipe, addr uint64) (uint64, End) {
+	v, end := w.mem.load(addr, 8)
+	if end == 0 && len(w.snap.Returns) > 0 {
+		v = w.returned(addr, v)
+	}
+	return v, end
+}
+
+// byFramePointer takes the step that code with frame pointers allows, if all
+// looks as if this were such code.
+func (w *walk) byFramePointer() End {
+	sp := w.regs.val[w.arch.sp]
+	fp, ok := w.regs.get(w.arch.fp)
+	if !ok || fp < sp || fp%8 != 0 {
+		return NoRule
+	}
+	next, end := w.mem.load(fp, 8)
+	if end != 0 {
+		return NoRule
+	}
+	ra, end := w.mem.load(fp+8, 8)
+	if end != 0 {
+		return NoRule
+	}
+	ra = w.snap.Arch.codeAddress(w.returned(fp+8, ra))
+	if ra == 0 && next == 0 {
+		return Complete
+	}
+	if _, ok := w.code(ra - 1); !ok {
+		return NoRule
+	}
+	w.regs.set(w.arch.fp, next)
+	w.regs.known &= bits(w.arch.fp)
+	return w.arrive(ra, fp+16, 0)
+}
