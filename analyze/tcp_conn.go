@@ -11,6 +11,9 @@ type tcpConn struct {
 	id    uint64 // socket cookie: unique per boot, 0 for a connect that failed before it had one
 	netns uint64
 
+	exited      int64 // the first step out of ESTABLISHED
+	acted       int64 // the change that closer caused
+	idle        int64 // ns without payload before exited; 1 less than a tick
 	opened      int64 // the first event of its life: 7->2, 10->3, or the call that failed at once
 	established int64
 	closed      int64 // ->CLOSE
@@ -28,6 +31,7 @@ type tcpConn struct {
 	resent      uint32 // tcp.retransmit events
 	srtt        uint32 // us, while data still flowed
 	minRtt      uint32 // us, smallest seen; 0 is never a real value (the kernel stores at least one tick)
+	sinceCall   uint32 // ns from the entry of closer's call to acted
 	connErrno   uint16 // connect(2) failed with this
 	closeErr    uint16 // sk_err at ->CLOSE
 	resetReason uint16 // enum sk_rst_reason of the RST that was sent
@@ -44,6 +48,7 @@ type tcpConn struct {
 	closeOld    uint8 // the state left for CLOSE
 	closeShut   uint8
 	resetInWhat uint8 // state in which an RST came in
+	act         uint8 // by what closer closed: ProcessClose, ...
 	disconnect  uint8 // whether the counters were cleared before the socket was freed
 }
 

@@ -197,11 +197,12 @@ func (t *tcpTracker) step(c *tcpConn, e *format.Event, from, to uint8) {
 		}
 	case format.TCPFinWait1, format.TCPCloseWait, format.TCPClose:
 		if c.exit == 0 && from != format.TCPSynSent {
-			c.exit, c.exitShut = to, shut
+			c.exit, c.exitShut, c.exited = to, shut, e.Time
 		}
 	}
 	if proc && (to == format.TCPFinWait1 || to == format.TCPLastAck || to == format.TCPClose) && c.closer == 0 {
-		c.closer = e.Task
+		c.closer, c.acted = e.Task, e.Time
+		c.act, c.sinceCall = sat8(v[format.StateProcess]), sat32(v[format.StateSinceCall])
 		c.own(e.Task, ownerClose)
 	}
 	if to == format.TCPClose {
@@ -358,6 +359,7 @@ func (t *tcpTracker) destroy(e *format.Event) {
 	c.last = max(c.last, e.Time)
 	v := &e.V
 	c.disconnect = sat8(v[format.DestroyDisconnected])
+	c.idle = int64(min(v[format.DestroyIdle], uint64(maxTime)))
 	if !c.flags.has(tcpClosed) {
 		if c.flags.has(tcpHasState) {
 			c.flags |= tcpGap // CLOSE always comes before

@@ -188,7 +188,21 @@ struct tcp_endpoints { /* aux: uid of the socket */
 	__u8 pad[3];
 };
 
-struct tcp_state { /* aux: old state, new state, shutdown, process; 8 bits each */
+/* What a task did to a connection, as format names it. */
+enum tcp_act {
+	ByNobody, /* a packet or a timer did it */
+	BySome,	  /* by a system call that has no number here */
+	ByClose,
+	ByCloseRange,
+	ByShutdown,
+	ByExit,
+	ByKill, /* the exit of a process that a signal ended */
+	ByExec,
+	ByDup,
+	ByConnect,
+};
+
+struct tcp_state { /* aux: old state, new state, shutdown, tcp_act; 8 bits each */
 	struct hdr hdr;
 	struct who who;
 	__u32 err;
@@ -198,7 +212,7 @@ struct tcp_state { /* aux: old state, new state, shutdown, process; 8 bits each 
 	__u32 retransmits;
 	__u32 srtt;    /* us */
 	__u32 min_rtt; /* us */
-	__u32 pad;
+	__u32 since_call; /* ns from the system call's entry; 0: not known */
 };
 
 struct tcp_connect { /* aux: errno */
@@ -238,6 +252,7 @@ struct tcp_destroy { /* aux: retransmits */
 	__u64 rx;
 	__u32 min_rtt; /* us */
 	__u32 disconnected; /* 1 no, 2 yes, 0 not known */
+	__u64 idle; /* ns without payload before the first end of either side */
 };
 
 struct tcp_snapshot { /* aux: 1 at the end, state; 8 bits each */
@@ -257,6 +272,7 @@ struct tcp_snapshot { /* aux: 1 at the end, state; 8 bits each */
 union record {
 	enum kind kind_;
 	enum shape shape_;
+	enum tcp_act tcp_act_;
 	struct hdr hdr;
 	struct stack stack;
 	struct alloc alloc;

@@ -20,7 +20,7 @@ typedef struct {
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long di, si, dx, cx, r8, r9, r10, ax, bp, sp, ip;
+	unsigned long di, si, dx, cx, r8, r9, r10, ax, bp, sp, ip, orig_ax;
 } __core;
 #else
 struct user_pt_regs {
@@ -28,7 +28,9 @@ struct user_pt_regs {
 	unsigned long sp;
 	unsigned long pc;
 } __core;
-struct pt_regs;
+struct pt_regs {
+	int syscallno;
+} __core;
 #endif
 
 
@@ -91,6 +93,7 @@ struct cred {
 struct task_struct {
 	int pid;
 	int tgid;
+	unsigned int flags;
 	int exit_code;
 	char comm[16];
 	struct mm_struct *mm;
@@ -162,6 +165,9 @@ struct inet_sock {
 
 struct inet_connection_sock {
 	struct inet_sock icsk_inet;
+	struct {
+		__u32 lrcvtime;
+	} icsk_ack;
 } __core;
 
 struct minmax_sample {
@@ -179,6 +185,7 @@ struct tcp_sock {
 	__u64 bytes_received;
 	__u64 bytes_sent;
 	__u64 bytes_retrans;
+	__u32 lsndtime;
 	__u32 srtt_us;
 	struct minmax rtt_min;
 	__u32 total_retrans;

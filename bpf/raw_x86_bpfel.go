@@ -174,6 +174,21 @@ type RawTcpAccept struct {
 	Conn uint64
 }
 
+type RawTcpAct uint32
+
+const (
+	RawTcpActByNobody     RawTcpAct = 0
+	RawTcpActBySome       RawTcpAct = 1
+	RawTcpActByClose      RawTcpAct = 2
+	RawTcpActByCloseRange RawTcpAct = 3
+	RawTcpActByShutdown   RawTcpAct = 4
+	RawTcpActByExit       RawTcpAct = 5
+	RawTcpActByKill       RawTcpAct = 6
+	RawTcpActByExec       RawTcpAct = 7
+	RawTcpActByDup        RawTcpAct = 8
+	RawTcpActByConnect    RawTcpAct = 9
+)
+
 type RawTcpConnect struct {
 	_        structs.HostLayout
 	Hdr      RawHdr
@@ -196,6 +211,7 @@ type RawTcpDestroy struct {
 	Rx           uint64
 	MinRtt       uint32
 	Disconnected uint32
+	Idle         uint64
 }
 
 type RawTcpEndpoints struct {
@@ -249,7 +265,7 @@ type RawTcpState struct {
 	Retransmits uint32
 	Srtt        uint32
 	MinRtt      uint32
-	Pad         uint32
+	SinceCall   uint32
 }
 
 type RawUnmap struct {
@@ -270,6 +286,7 @@ type RawWho struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	RawMapAccepted          = "accepted"
+	RawMapClosing           = "closing"
 	RawMapComms             = "comms"
 	RawMapConnections       = "connections"
 	RawMapConnects          = "connects"
@@ -281,7 +298,9 @@ const (
 	RawMapStacks            = "stacks"
 	RawMapTargets           = "targets"
 	RawMapThreads           = "threads"
+	RawProgEnterClose       = "enter_close"
 	RawProgEnterConnect     = "enter_connect"
+	RawProgEnterShutdown    = "enter_shutdown"
 	RawProgExitAccept       = "exit_accept"
 	RawProgExitAccept4      = "exit_accept4"
 	RawProgExitBrk          = "exit_brk"
@@ -306,6 +325,7 @@ const (
 	RawVarMatchComms        = "match_comms"
 	RawVarRecorder          = "recorder"
 	RawVarTcpAll            = "tcp_all"
+	RawVarTickNs            = "tick_ns"
 	RawVarWakeForks         = "wake_forks"
 	RawVarWalk              = "walk"
 	RawVarWantStacks        = "want_stacks"
@@ -353,7 +373,9 @@ type RawSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawProgramSpecs struct {
+	EnterClose       *ebpf.ProgramSpec `ebpf:"enter_close"`
 	EnterConnect     *ebpf.ProgramSpec `ebpf:"enter_connect"`
+	EnterShutdown    *ebpf.ProgramSpec `ebpf:"enter_shutdown"`
 	ExitAccept       *ebpf.ProgramSpec `ebpf:"exit_accept"`
 	ExitAccept4      *ebpf.ProgramSpec `ebpf:"exit_accept4"`
 	ExitBrk          *ebpf.ProgramSpec `ebpf:"exit_brk"`
@@ -382,6 +404,7 @@ type RawProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawMapSpecs struct {
 	Accepted    *ebpf.MapSpec `ebpf:"accepted"`
+	Closing     *ebpf.MapSpec `ebpf:"closing"`
 	Comms       *ebpf.MapSpec `ebpf:"comms"`
 	Connections *ebpf.MapSpec `ebpf:"connections"`
 	Connects    *ebpf.MapSpec `ebpf:"connects"`
@@ -402,6 +425,7 @@ type RawVariableSpecs struct {
 	MatchComms *ebpf.VariableSpec `ebpf:"match_comms"`
 	Recorder   *ebpf.VariableSpec `ebpf:"recorder"`
 	TcpAll     *ebpf.VariableSpec `ebpf:"tcp_all"`
+	TickNs     *ebpf.VariableSpec `ebpf:"tick_ns"`
 	WakeForks  *ebpf.VariableSpec `ebpf:"wake_forks"`
 	Walk       *ebpf.VariableSpec `ebpf:"walk"`
 	WantStacks *ebpf.VariableSpec `ebpf:"want_stacks"`
@@ -428,6 +452,7 @@ func (o *RawObjects) Close() error {
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawMaps struct {
 	Accepted    *ebpf.Map `ebpf:"accepted"`
+	Closing     *ebpf.Map `ebpf:"closing"`
 	Comms       *ebpf.Map `ebpf:"comms"`
 	Connections *ebpf.Map `ebpf:"connections"`
 	Connects    *ebpf.Map `ebpf:"connects"`
@@ -444,6 +469,7 @@ type RawMaps struct {
 func (m *RawMaps) Close() error {
 	return _RawClose(
 		m.Accepted,
+		m.Closing,
 		m.Comms,
 		m.Connections,
 		m.Connects,
@@ -465,6 +491,7 @@ type RawVariables struct {
 	MatchComms *ebpf.Variable `ebpf:"match_comms"`
 	Recorder   *ebpf.Variable `ebpf:"recorder"`
 	TcpAll     *ebpf.Variable `ebpf:"tcp_all"`
+	TickNs     *ebpf.Variable `ebpf:"tick_ns"`
 	WakeForks  *ebpf.Variable `ebpf:"wake_forks"`
 	Walk       *ebpf.Variable `ebpf:"walk"`
 	WantStacks *ebpf.Variable `ebpf:"want_stacks"`
@@ -474,7 +501,9 @@ type RawVariables struct {
 //
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawPrograms struct {
+	EnterClose       *ebpf.Program `ebpf:"enter_close"`
 	EnterConnect     *ebpf.Program `ebpf:"enter_connect"`
+	EnterShutdown    *ebpf.Program `ebpf:"enter_shutdown"`
 	ExitAccept       *ebpf.Program `ebpf:"exit_accept"`
 	ExitAccept4      *ebpf.Program `ebpf:"exit_accept4"`
 	ExitBrk          *ebpf.Program `ebpf:"exit_brk"`
@@ -500,7 +529,9 @@ type RawPrograms struct {
 
 func (p *RawPrograms) Close() error {
 	return _RawClose(
+		p.EnterClose,
 		p.EnterConnect,
+		p.EnterShutdown,
 		p.ExitAccept,
 		p.ExitAccept4,
 		p.ExitBrk,

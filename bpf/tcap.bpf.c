@@ -22,6 +22,7 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #include "mem.h"
 #include "proc.h"
 #include "tcp_socket.h"
+#include "tcp_close.h"
 #include "tcp.h"
 #include "tcp_segment.h"
 #include "tcp_call.h"

@@ -144,6 +144,8 @@ static __always_inline void tell_state(const struct tcp_sock *tp, struct connect
 
 	read_counters(&n, tp);
 	c->state = new;
+	if (old == Established)
+		c->idle = idle_of(tp);
 	if (new == Close) {
 		c->last = n;
 		c->heard = tp->segs_in != 0;
@@ -152,7 +154,10 @@ static __always_inline void tell_state(const struct tcp_sock *tp, struct connect
 	if (!e)
 		return;
 	blame(&e->hdr, &e->who, process);
-	e->hdr.aux = (old & 0xff) | (new & 0xff) << 8 | (__u32)sk->sk_shutdown << 16 | (__u32)process << 24;
+	e->hdr.aux = (old & 0xff) | (new & 0xff) << 8 | (__u32)sk->sk_shutdown << 16;
+	e->since_call = 0;
+	if (process)
+		tell_act(e);
 	e->err = err;
 	e->conn = id_of(c);
 	e->tx = n.tx;
@@ -160,7 +165,6 @@ static __always_inline void tell_state(const struct tcp_sock *tp, struct connect
 	e->retransmits = n.retransmits;
 	e->srtt = tp->srtt_us >> 3;
 	e->min_rtt = n.min_rtt;
-	e->pad = 0;
 	SUBMIT(e);
 }
 
@@ -236,6 +240,7 @@ int BPF_PROG(tcp_destroyed, const struct sock *sk)
 		e->rx = c->last.rx;
 		e->min_rtt = c->last.min_rtt;
 		e->disconnected = disconnected(sk, c);
+		e->idle = c->idle;
 		SUBMIT(e);
 	}
 	bpf_map_delete_elem(&connections, &key);

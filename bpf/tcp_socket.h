@@ -47,6 +47,7 @@ struct connection {
 	__u8 told;	      /* both ports */
 	__u8 state;	      /* as last told */
 	__u8 heard;	      /* at -> CLOSE: segments had come */
+	__u64 idle;	      /* as in tcp_destroy */
 };
 
 struct {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -189,6 +190,7 @@ func (r *recorder) load() error {
 		"wake_forks":  !probe.KernelKeepsProbes(),
 		"recorder":    uint32(os.Getpid()),
 		"tcp_all":     !r.opts.targeted(),
+		"tick_ns":     tick(),
 	}
 	for name, v := range vars {
 		if err := spec.Variables[name].Set(v); err != nil {
@@ -206,6 +208,16 @@ func (r *recorder) load() error {
 		return fmt.Errorf("open the ring: %w", err)
 	}
 	return nil
+}
+
+// tick is the period of the kernel's jiffies, ns: the resolution of its coarse
+// clock (kernel/time/posix-timers.c).
+func tick() uint32 {
+	var ts unix.Timespec
+	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &ts); err != nil {
+		return uint32(4 * time.Millisecond)
+	}
+	return uint32(ts.Nano())
 }
 
 func loadError(err error) error {

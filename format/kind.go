@@ -160,6 +160,20 @@ const (
 	DisconnectYes     // they were 0, and had not all been 0 at CLOSE
 )
 
+// Values of the process field of KindTCPState: what the task did.
+const (
+	ProcessNo    = iota // nothing: a packet or a timer changed the state
+	ProcessOther        // a system call that has no name here; older recorders say no more
+	ProcessClose
+	ProcessCloseRange
+	ProcessShutdown
+	ProcessExit // it ended by itself, and the kernel closed what it had left open
+	ProcessKill // the same, ended by a signal
+	ProcessExec // a descriptor with FD_CLOEXEC
+	ProcessDup  // dup2 put another file in its place
+	ProcessConnect
+)
+
 // Values of the when field of KindTCPSnapshot.
 const (
 	SnapshotStart = iota // found when the recording began
@@ -203,13 +217,13 @@ const (
 	EndpointsNetns, EndpointsFamily, EndpointsLaddr, EndpointsLport, EndpointsRaddr, EndpointsRport, EndpointsUid = 1, 2, 3, 4, 5, 6, 7
 
 	StateOld, StateNew, StateErr, StateShutdown, StateTx, StateRx, StateRetransmits, StateSrtt, StateMinRtt = 1, 2, 3, 4, 5, 6, 7, 8, 9
-	StateProcess                                                                                            = 10
+	StateProcess, StateSinceCall                                                                            = 10, 11
 
 	ConnectFd, ConnectErrno, ConnectDuration, ConnectUid, ConnectRaddr, ConnectRport, ConnectFamily, ConnectNetns = 1, 2, 3, 4, 5, 6, 7, 8
 	AcceptFd, AcceptUid                                                                                           = 1, 2
 	RetransmitState                                                                                               = 1
 	ResetDirection, ResetReason, ResetState                                                                       = 1, 2, 3
-	DestroyTx, DestroyRx, DestroyRetransmits, DestroyMinRtt, DestroyDisconnected                                  = 1, 2, 3, 4, 5
+	DestroyTx, DestroyRx, DestroyRetransmits, DestroyMinRtt, DestroyDisconnected, DestroyIdle                     = 1, 2, 3, 4, 5, 6
 
 	SnapshotWhen, SnapshotState, SnapshotFd, SnapshotUid, SnapshotTx, SnapshotRx, SnapshotRetransmits, SnapshotSrtt, SnapshotMinRtt = 1, 2, 3, 4, 5, 6, 7, 8, 9
 )
@@ -217,6 +231,8 @@ const (
 var (
 	boolNames = []string{"no", "yes"}
 	families  = []string{"unknown", "ipv4", "ipv6"} // values 4 and 6 are stored as 1 and 2
+
+	processActs = []string{"no", "yes", "close", "close_range", "shutdown", "exit", "kill", "exec", "dup", "connect"}
 )
 
 // IP families as stored in TypeEnum fields.
@@ -324,7 +340,8 @@ var Kinds = []KindInfo{
 		{Name: "retransmits", Type: TypeUint},
 		{Name: "srtt", Type: TypeUint, Unit: UnitUs},
 		{Name: "min_rtt", Type: TypeUint, Unit: UnitUs},
-		{Name: "process", Type: TypeEnum, Enum: boolNames}, // the task itself caused it by a system call or its exit
+		{Name: "process", Type: TypeEnum, Enum: processActs}, // what the task itself did to cause it; no: a packet or a timer did
+		{Name: "since_call", Type: TypeUint, Unit: UnitNs},   // from the entry of close or shutdown to the change; 0 not known
 	}},
 	{KindTCPConnect, "tcp.connect", "connect(2) on a TCP socket returned.", 0, []Field{
 		{Name: "conn", Type: TypeDelta}, // 0: the call failed before the kernel gave the socket an identity
@@ -359,6 +376,7 @@ var Kinds = []KindInfo{
 		{Name: "retransmits", Type: TypeUint},
 		{Name: "min_rtt", Type: TypeUint, Unit: UnitUs},
 		{Name: "disconnected", Type: TypeEnum, Enum: []string{"unknown", "no", "yes"}},
+		{Name: "idle", Type: TypeUint, Unit: UnitNs}, // without payload before it left ESTABLISHED; 1 less than a tick, 0 not known
 	}},
 	{KindTCPSnapshot, "tcp.snapshot", "A task's open TCP socket, when the recording began or ended.", 0, []Field{
 		{Name: "conn", Type: TypeDelta},

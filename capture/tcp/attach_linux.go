@@ -75,6 +75,8 @@ func (l *Links) attachOptional(tracepoint TracepointAttacher) []string {
 		{"sys_exit_connect", "connect calls are not recorded", objs.ExitConnect},
 		{"sys_exit_accept", "who calls accept is not recorded", objs.ExitAccept},
 		{"sys_exit_accept4", "who calls accept4 is not recorded", objs.ExitAccept4},
+		{"sys_enter_close", "how long a close takes to reach the kernel's connection is not recorded", objs.EnterClose},
+		{"sys_enter_shutdown", "how long a shutdown takes to reach the kernel's connection is not recorded", objs.EnterShutdown},
 	} {
 		c, err := tracepoint("syscalls", p.name, p.prog)
 		if err != nil {

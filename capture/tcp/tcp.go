@@ -185,13 +185,14 @@ func (d *Decoder) state(rec []byte, s Sink) error {
 	e.V[format.StateOld] = uint64(r.Hdr.Aux & 0xff)
 	e.V[format.StateNew] = uint64(r.Hdr.Aux >> 8 & 0xff)
 	e.V[format.StateShutdown] = uint64(r.Hdr.Aux >> 16 & 0xff)
-	e.V[format.StateProcess] = uint64(r.Hdr.Aux >> 24)
+	e.V[format.StateProcess] = uint64(r.Hdr.Aux >> 24) // ProcessNo to ProcessConnect, as the record has them
 	e.V[format.StateErr] = uint64(r.Err)
 	e.V[format.StateTx] = r.Tx
 	e.V[format.StateRx] = r.Rx
 	e.V[format.StateRetransmits] = uint64(r.Retransmits)
 	e.V[format.StateSrtt] = uint64(r.Srtt)
 	e.V[format.StateMinRtt] = uint64(r.MinRtt)
+	e.V[format.StateSinceCall] = uint64(r.SinceCall)
 	return s.Append(e)
 }
 
@@ -267,6 +268,7 @@ func (d *Decoder) destroy(rec []byte, s Sink) error {
 	e.V[format.DestroyRetransmits] = uint64(r.Hdr.Aux)
 	e.V[format.DestroyMinRtt] = uint64(r.MinRtt)
 	e.V[format.DestroyDisconnected] = uint64(r.Disconnected) // DisconnectUnknown to DisconnectYes, as the record has them
+	e.V[format.DestroyIdle] = r.Idle
 	return s.Append(e)
 }
 

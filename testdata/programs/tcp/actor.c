@@ -264,6 +264,14 @@ static long perform(const char *verb, int r, const char *a, long b, long c, long
 		return shutdown(fd, atoi(a));
 	if (!strcmp(verb, "close"))
 		return close(fd);
+	if (!strcmp(verb, "close_range"))
+		return close_range(fd, fd, 0);
+	if (!strcmp(verb, "dup2")) // R over
+		return dup2(fd, fd2);
+	if (!strcmp(verb, "exec")) { // another program, which does not get R
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		return execlp("sleep", "sleep", "100", NULL);
+	}
 	if (!strcmp(verb, "linger")) {
 		struct linger l = {1, atoi(a)};
 		return setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
@@ -278,6 +286,8 @@ static long perform(const char *verb, int r, const char *a, long b, long c, long
 		struct sockaddr none = {.sa_family = AF_UNSPEC};
 		return connect(fd, &none, sizeof(none));
 	}
+	if (!strcmp(verb, "pause")) // ms
+		return usleep(r * 1000);
 	if (!strcmp(verb, "alarm")) { // a signal soon
 		alarm(1);
 		return 0;
