@@ -24,6 +24,7 @@ type goTable struct {
 	field                               int    // bytes of an entry of funcs
 	names, units, files, values, tables []byte
 	count                               int // of functions
+	flags                               int // where _func has them; 0 for Go versions before 1.18
 	size                                int64
 }
 
@@ -63,8 +64,11 @@ func newGoTable(data []byte, order binary.ByteOrder, text uint64) (*goTable, err
 	}
 	word := func(i int) uint64 { return t.uint(data[8+i*pointer:], pointer) }
 	next := 3 // the first field after nfunc, nfiles and textStart
-	switch order.Uint32(data) {
+	switch magic := order.Uint32(data); magic {
 	case goMagic118, goMagic120:
+		if t.flags = 37; magic == goMagic120 {
+			t.flags = 41 // the first line comes before it
+		}
 		// In a program linked by the C linker, its start-up code comes
 		// before runtime.text; the header told where until Go 1.25,
 		// unless the program is position-independent.
@@ -106,23 +110,31 @@ func (t *goTable) entry(i int) uint64 {
 	return t.text + t.uint(t.tables[2*i*t.field:], t.field)
 }
 
+// function returns the _func that holds addr, as if its first field had 4 bytes
+// in all versions, with at least 40, and its address; nil if there is none.
+func (t *goTable) function(addr uint64) (f []byte, start uint64) {
+	i := sort.Search(t.count, func(i int) bool { return t.entry(i) > addr }) - 1
+	if i < 0 {
+		return nil, 0
+	}
+	at := t.uint(t.tables[(2*i+1)*t.field:], t.field)
+	if at > uint64(len(t.tables)) || uint64(len(t.tables))-at < 44 {
+		return nil, 0
+	}
+	return t.tables[at:][t.field-4:], t.entry(i)
+}
+
 // lookup returns the frame of addr; back is how far the address asked for lies
 // behind it.
 func (t *goTable) lookup(addr, back uint64) (Frame, bool) {
 	if t == nil || t.count == 0 || addr >= t.entry(t.count) {
 		return Frame{}, false
 	}
-	i := sort.Search(t.count, func(i int) bool { return t.entry(i) > addr }) - 1
-	if i < 0 {
-		return Frame{}, false
-	}
 	const nameAt, fileAt, lineAt, unitAt = 4, 20, 24, 32 // in _func
-	at := t.uint(t.tables[(2*i+1)*t.field:], t.field)
-	if at > uint64(len(t.tables)) || uint64(len(t.tables))-at < unitAt+8 {
+	f, start := t.function(addr)
+	if f == nil {
 		return Frame{}, false
 	}
-	f := t.tables[at:][t.field-4:]
-	start := t.entry(i)
 	frame := Frame{Function: tableString(t.names, t.uint(f[nameAt:], 4)), Offset: addr + back - start}
 	if line, ok := t.value(t.uint(f[lineAt:], 4), start, addr); ok && line > 0 {
 		frame.Line = int(line)

@@ -46,12 +46,16 @@ func build(t testing.TB, compiler, source string, flags ...string) string {
 	return out
 }
 
-// recording is what testdata/snapshot.py wrote of a stopped program.
+// recording is what testdata/snapshot.py wrote of a program.
 type recording struct {
-	Regs   map[string]uint64
-	Stack  []byte
+	Stops  []stopped
 	Maps   []recordedMap
 	Images map[string][]byte // memory of mappings that are no files
+}
+
+type stopped struct {
+	Regs   map[string]uint64
+	Stack  []byte
 	Frames []gdbFrame
 }
 
@@ -62,21 +66,20 @@ type recordedMap struct {
 }
 
 type gdbFrame struct {
-	PC     uint64
-	Name   string
-	Signal bool
+	PC   uint64
+	Name string
 }
 
-// stop runs a program under gdb to where the commands lead it, and records what
-// is there then.
-func stop(t testing.TB, prog string, commands ...string) *recording {
+// recordStops runs a program under gdb to where the commands lead it, and records
+// what is there then, and after each of so many single steps.
+func recordStops(t testing.TB, prog string, steps int, commands ...string) *recording {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "recording.json")
 	args := []string{"-nx", "-batch"}
 	for _, c := range slices.Concat([]string{
 		"set debuginfod enabled off", "set startup-with-shell off", "set breakpoint pending on",
-		"set confirm off", "set print thread-events off",
-	}, commands, []string{"source testdata/snapshot.py", fmt.Sprintf("python write(%q, 1 << 20)", out)}) {
+		"set confirm off", "handle SIGUSR1 SIGUSR2 nostop noprint pass",
+	}, commands, []string{"source testdata/snapshot.py", fmt.Sprintf("python record(%q, 1 << 20, %d)", out, steps)}) {
 		args = append(args, "-ex", c)
 	}
 	cmd := exec.Command(tool(t, "gdb"), append(args, prog)...)
@@ -130,26 +133,26 @@ func (r *recording) space(t testing.TB, u *Unwinder) recordedSpace {
 }
 
 // snapshot is what a probe in BPF would have sent, with all registers.
-func (r *recording) snapshot() *Snapshot {
-	g := r.Regs
+func (s *stopped) snapshot() *Snapshot {
+	g := s.Regs
 	return &Snapshot{
 		Arch: AMD64, PC: g["rip"], SP: g["rsp"], FP: g["rbp"],
 		Regs:  []uint64{g["rbx"], g["r12"], g["r13"], g["r14"], g["r15"]},
-		Stack: r.Stack,
+		Stack: s.Stack,
 	}
 }
 
-func (r *recording) pcs() []string {
+func (s *stopped) pcs() []string {
 	var out []string
-	for _, f := range r.Frames {
+	for _, f := range s.Frames {
 		out = append(out, fmt.Sprintf("%#x", f.PC))
 	}
 	return out
 }
 
-func (r *recording) names() []string {
+func (s *stopped) names() []string {
 	var out []string
-	for _, f := range r.Frames {
+	for _, f := range s.Frames {
 		out = append(out, f.Name)
 	}
 	return out
@@ -161,27 +164,4 @@ func pcs(frames []Frame) []string {
 		out = append(out, fmt.Sprintf("%#x", f.PC))
 	}
 	return out
-}
-
-// sameAsGDB unwinds a recording and wants gdb's frames.
-func sameAsGDB(t *testing.T, r *recording) {
-	t.Helper()
-	u := New(Options{})
-	frames, end := u.Unwind(r.space(t, u), r.snapshot(), nil)
-	got, want := pcs(frames), r.pcs()
-	if !slices.Equal(got, want) {
-		t.Errorf("frames differ from gdb's\n got %v\nwant %v\n     %v", got, want, r.names())
-	}
-	if end != Complete {
-		t.Errorf("ended because %v", end)
-	}
-}
-
-func TestC(t *testing.T) {
-	prog := build(t, "gcc", "frames.c", "-O2", "-fomit-frame-pointer")
-	r := stop(t, prog, "break leaf", "run", "tbreak malloc", "continue")
-	sameAsGDB(t, r)
-	if names := r.names(); !slices.Contains(names, "compare") || !slices.Contains(names, "main") {
-		t.Errorf("not the stack that was meant: %v", names)
-	}
 }

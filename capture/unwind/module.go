@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/tcap-dev/tcap/capture/symbol"
 )
@@ -19,10 +20,23 @@ type Module struct {
 	segs []segment // those with code
 	err  error
 
-	read   bool
-	tables []*table // in the order in which they are asked
-	rules  map[string]*rule
-	places map[uint64]*rule // by address of an instruction; nil where there is none
+	sources []source // in the order in which they are asked; nil until they are read
+	rules   map[string]*rule
+	places  map[place]*rule // nil where there is none
+	bytes   int64           // of all these, as far as the unwinder's sum has them
+	used    uint64          // the unwinder's clock
+}
+
+// A source tells rules. Both results are nil where it knows none.
+type source interface {
+	rule(pc uint64, m *Module) (*rule, error)
+	bytes() int64
+}
+
+// place is an address in a module, of an instruction or behind a call.
+type place struct {
+	pc       uint64
+	isReturn bool
 }
 
 // segment is the part of a PT_LOAD header that leads from the file to
@@ -85,25 +99,42 @@ func (m *Module) address(off uint64) (uint64, bool) {
 	return 0, false
 }
 
-// rule returns the rule at an address, nil where the file tells none.
-func (m *Module) rule(pc uint64) *rule {
-	r, ok := m.places[pc]
-	if !ok {
-		if !m.read {
-			m.readTables()
-		}
-		if len(m.places) >= maxPlaces || m.places == nil {
-			m.places = map[uint64]*rule{}
-		}
-		r = m.decode(pc)
-		m.places[pc] = r
+// rule returns the rule at an address, nil where the file tells none. A return
+// address belongs to the call before it, which may be the last instruction of
+// its function.
+func (m *Module) rule(pc uint64, isReturn bool) *rule {
+	m.used = m.u.clock
+	key := place{pc, isReturn}
+	r, ok := m.places[key]
+	if ok {
+		return r
 	}
+	if m.sources == nil {
+		m.readSources()
+	}
+	if len(m.places) >= maxPlaces {
+		clear(m.places)
+		clear(m.rules)
+	}
+	r = m.find(pc, isReturn)
+	m.places[key] = r
+	m.u.account(m)
 	return r
 }
 
-func (m *Module) decode(pc uint64) *rule {
-	for _, t := range m.tables {
-		r, err := m.u.machine.decode(t, pc, m)
+// find asks the sources.
+func (m *Module) find(pc uint64, isReturn bool) *rule {
+	if m.arch == ARM64 {
+		if r := m.signalRule(pc); r != nil {
+			return r
+		}
+	}
+	at := pc
+	if isReturn {
+		at--
+	}
+	for _, s := range m.sources {
+		r, err := s.rule(at, m)
 		if err != nil {
 			m.note(err)
 		}
@@ -111,7 +142,7 @@ func (m *Module) decode(pc uint64) *rule {
 			return r
 		}
 	}
-	return nil
+	return m.signalRule(pc)
 }
 
 // decode makes the rule of a table at pc; both are nil where it has none.
@@ -142,37 +173,71 @@ func (m *Module) note(err error) {
 	}
 }
 
-// readTables finds the sections. What cannot be read is noted, and left out.
-func (m *Module) readTables() {
-	m.read = true
-	m.rules = map[string]*rule{}
-	if m.arch == 0 {
-		return
-	}
+// readSources finds the sections. What cannot be read is noted, and left out.
+func (m *Module) readSources() {
+	m.rules, m.places, m.sources = map[string]*rule{}, map[place]*rule{}, []source{}
+	m.u.loaded = append(m.u.loaded, m)
 	f, err := symbol.ReadELF(m.file)
 	if err != nil {
 		m.note(err)
 		return
 	}
-	m.add(ehFrame(f, m.u.opts.MaxSectionBytes))
-	m.add(debugFrame(f, m.u.opts.MaxSectionBytes))
+	limit := m.u.opts.MaxSectionBytes
+	m.add(ehFrame(f, limit))
+	m.add(goFrames(f, limit, m.arch))
+	m.add(debugFrame(f, limit))
 	if file, debug := symbol.DebugFile(f, m.path, m.u.opts.DebugDirs); debug != nil {
 		defer file.Close()
-		m.add(debugFrame(debug, m.u.opts.MaxSectionBytes))
+		m.add(debugFrame(debug, limit))
 	}
 }
 
-func (m *Module) add(t *table, err error) {
+func (m *Module) add(s source, err error) {
 	if err != nil {
 		m.note(err)
 	}
-	if t != nil {
-		m.tables = append(m.tables, t)
+	if s != nil {
+		m.sources = append(m.sources, s)
 	}
 }
 
+const (
+	// placeBytes and ruleBytes are about what a place and a rule take, with
+	// their share of the maps that hold them.
+	placeBytes = 40
+	ruleBytes  = 400
+)
+
+// account brings the sum up to date after m has grown, and drops the tables of
+// others if need be.
+func (u *Unwinder) account(m *Module) {
+	size := int64(len(m.places))*placeBytes + int64(len(m.rules))*ruleBytes
+	for _, s := range m.sources {
+		size += s.bytes()
+	}
+	u.bytes += size - m.bytes
+	m.bytes = size
+	for u.bytes > u.opts.MaxCacheBytes && len(u.loaded) > 1 {
+		oldest := -1
+		for i, other := range u.loaded {
+			if other != m && (oldest < 0 || other.used < u.loaded[oldest].used) {
+				oldest = i
+			}
+		}
+		u.drop(oldest)
+	}
+}
+
+// drop forgets the tables of a loaded module.
+func (u *Unwinder) drop(i int) {
+	m := u.loaded[i]
+	u.bytes -= m.bytes
+	m.sources, m.rules, m.places, m.bytes = nil, nil, nil, 0
+	u.loaded = slices.Delete(u.loaded, i, i+1)
+}
+
 // debugFrame reads .debug_frame.
-func debugFrame(f *elf.File, limit int64) (*table, error) {
+func debugFrame(f *elf.File, limit int64) (source, error) {
 	data, err := symbol.SectionData(f, ".debug_frame", limit)
 	if data == nil {
 		return nil, err
@@ -182,7 +247,7 @@ func debugFrame(f *elf.File, limit int64) (*table, error) {
 }
 
 // ehFrame reads .eh_frame, by its segment if sections are stripped.
-func ehFrame(f *elf.File, limit int64) (*table, error) {
+func ehFrame(f *elf.File, limit int64) (source, error) {
 	t := &table{}
 	if text := f.Section(".text"); text != nil {
 		t.base.text = text.Addr

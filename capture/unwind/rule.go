@@ -29,9 +29,11 @@ type location struct {
 // changed, and shared by all places that have the same.
 type rule struct {
 	cfa    recipe
-	ra     recipe
+	ra     recipe   // undefined where no caller is: end tells why
 	saved  []recipe // what a caller's other registers are, where that is not "as before"
-	signal bool     // the frame is one that the kernel made to deliver a signal
+	end    End
+	method Method
+	signal bool // the frame is one that the kernel made to deliver a signal
 }
 
 // A recipe is a location that stands for itself.
@@ -43,10 +45,13 @@ type recipe struct {
 	expr   []byte
 }
 
-// state is the virtual machine of call frame instructions (DWARF 5, 6.4.2).
+// state is the virtual machine of call frame instructions (DWARF 5, 6.4.2). As
+// in libgcc, register and offset of the CFA outlast an expression:
+// hand-written code of libgcrypt goes back to them.
 type state struct {
-	cfa  location
-	regs [maxRegs]location
+	cfa     location // how is inRegister once there is a register
+	cfaExpr location // how is isExpr while an expression is in force
+	regs    [maxRegs]location
 }
 
 // DW_CFA_* of DWARF 5, 7.24, and of vendors.
@@ -155,16 +160,8 @@ func (m *machineState) setCFA(reg uint64, off int64) error {
 	if reg >= maxRegs {
 		return damaged("CFA in register %d", reg)
 	}
-	m.cfa = location{how: inRegister, reg: uint8(reg), off: off}
+	m.cfa, m.cfaExpr = location{how: inRegister, reg: uint8(reg), off: off}, location{}
 	return nil
-}
-
-// moveCFA changes a part of a CFA that is a register and an offset already.
-func (m *machineState) moveCFA(reg uint64, off int64) error {
-	if m.cfa.how != inRegister {
-		return damaged("the CFA has no register")
-	}
-	return m.setCFA(reg, off)
 }
 
 func (m *machineState) extended(op byte, c *cursor, d *description, base *bases) error {
@@ -201,13 +198,13 @@ func (m *machineState) extended(op byte, c *cursor, d *description, base *bases)
 		reg := c.uleb()
 		return m.setCFA(reg, c.sleb()*d.dataAlign)
 	case cfaDefCFARegister:
-		return m.moveCFA(c.uleb(), m.cfa.off)
+		return m.setCFA(c.uleb(), m.cfa.off)
 	case cfaDefCFAOffset:
-		return m.moveCFA(uint64(m.cfa.reg), int64(c.uleb()))
+		m.cfa.off = int64(c.uleb())
 	case cfaDefCFAOffsetSF:
-		return m.moveCFA(uint64(m.cfa.reg), c.sleb()*d.dataAlign)
+		m.cfa.off = c.sleb() * d.dataAlign
 	case cfaDefCFAExpression:
-		m.cfa = c.expr(isExpr)
+		m.cfaExpr = c.expr(isExpr)
 	case cfaNegateRAState, cfaNegateRAStatePC:
 		// Whether the return address is signed matters not: see Arch.codeAddress.
 	case cfaGNUArgsSize:
@@ -268,14 +265,15 @@ func (c *cursor) expr(how how) location {
 // rule returns what the state says, shared with other places. section is what
 // the offsets of expressions count from.
 func (m *machineState) rule(known map[string]*rule, section []byte, d *description, arch *machine) (*rule, error) {
-	if m.cfa.how != inRegister && m.cfa.how != isExpr {
+	cfa := m.cfa
+	if m.cfaExpr.how == isExpr {
+		cfa = m.cfaExpr
+	}
+	if cfa.how == unspecified {
 		return nil, damaged("no rule for the CFA")
 	}
-	if d.returnReg >= maxRegs {
-		return nil, damaged("return address in register %d", d.returnReg)
-	}
 	m.key = m.key[:0]
-	m.addKey(0xff, m.cfa, section)
+	m.addKey(0xff, cfa, section)
 	m.addKey(0xfe, m.regs[d.returnReg], section)
 	for reg, l := range m.regs {
 		if l.how > sameValue && uint8(reg) != d.returnReg || l.how == undefined {
@@ -286,13 +284,16 @@ func (m *machineState) rule(known map[string]*rule, section []byte, d *descripti
 	if r := known[string(m.key)]; r != nil {
 		return r, nil
 	}
-	r := &rule{signal: d.signal, cfa: m.cfa.recipe(0, section), ra: m.regs[d.returnReg].recipe(d.returnReg, section)}
+	r := &rule{method: CFI, signal: d.signal, cfa: cfa.recipe(0, section), ra: m.regs[d.returnReg].recipe(d.returnReg, section)}
 	for reg, l := range m.regs {
 		// Only a signal's frame restores what a call does not preserve.
 		followed := d.signal || arch.kept>>reg&1 != 0 || uint8(reg) == arch.sp
 		if uint8(reg) != d.returnReg && l.how != unspecified && l.how != sameValue && followed {
 			r.saved = append(r.saved, l.recipe(uint8(reg), section))
 		}
+	}
+	if r.ra.how == undefined {
+		r.end = Complete
 	}
 	known[string(m.key)] = r
 	return r, nil

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sort"
+	"unsafe"
 )
 
 // table is the call frame information of one section: .eh_frame, which is in
@@ -247,6 +248,12 @@ func (t *table) find(pc uint64) (e entry, ok bool, err error) {
 		return e, false, err
 	}
 	return e, e.start <= pc && pc < e.end, nil
+}
+
+func (t *table) rule(pc uint64, m *Module) (*rule, error) { return m.u.machine.decode(t, pc, m) }
+
+func (t *table) bytes() int64 {
+	return int64(len(t.data)+len(t.search)) + int64(len(t.index))*int64(unsafe.Sizeof(entryRef{}))
 }
 
 // locate returns the offset of the last entry that starts at or before pc.

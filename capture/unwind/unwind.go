@@ -7,6 +7,11 @@ type Options struct {
 	DebugDirs []string
 	// MaxSectionBytes bounds each section that is read; 0 means 256 MiB.
 	MaxSectionBytes int64
+	// MaxCacheBytes bounds what is kept of all modules together; 0 means 256
+	// MiB. When it is passed, the tables of the module that was used longest
+	// ago are dropped, and read again when needed. The module in use is kept,
+	// so the peak is this plus one module.
+	MaxCacheBytes int64
 }
 
 // Unwinder unwinds snapshots of stacks. It and its modules serve one goroutine.
@@ -14,6 +19,9 @@ type Unwinder struct {
 	opts    Options
 	machine machineState
 	walk    walk
+	clock   uint64    // stacks unwound
+	loaded  []*Module // those with tables
+	bytes   int64     // of all their tables
 }
 
 // New returns an unwinder.
@@ -23,6 +31,9 @@ func New(opts Options) *Unwinder {
 	}
 	if opts.MaxSectionBytes <= 0 {
 		opts.MaxSectionBytes = 256 << 20
+	}
+	if opts.MaxCacheBytes <= 0 {
+		opts.MaxCacheBytes = 256 << 20
 	}
 	return &Unwinder{opts: opts}
 }
@@ -87,7 +98,8 @@ type Method uint8
 
 const (
 	First        Method = iota // it was not: the snapshot names it
-	CFI                        // call frame information
+	CFI                        // call frame information, or what the ABI says of a function's entry
+	GoTable                    // a Go program's own table
 	FramePointer               // nothing described the callee, its frame pointer proved plausible
 )
 
@@ -114,6 +126,9 @@ const (
 	NoRule
 	// NoCode is a return address where no code is.
 	NoCode
+	// Switched is code that came from another stack, as in a Go program that
+	// calls C: who called it is written there.
+	Switched
 	// BadStep is a rule that leads nowhere: damaged, or not meant for what
 	// is on the stack.
 	BadStep
@@ -131,6 +146,8 @@ func (e End) String() string {
 		return "no unwind information"
 	case NoCode:
 		return "no code at the return address"
+	case Switched:
+		return "the stack was switched"
 	case BadStep:
 		return "the unwind information does not fit the stack"
 	case Limit:
@@ -146,6 +163,7 @@ func (u *Unwinder) Unwind(space Space, snap *Snapshot, out []Frame) ([]Frame, En
 	if snap.Arch != AMD64 && snap.Arch != ARM64 {
 		return out, BadStep
 	}
+	u.clock++
 	w := &u.walk
 	w.start(space, snap)
 	limit := cap(out)

@@ -100,13 +100,13 @@ func (w *walk) step() (Method, End) {
 	var r *rule
 	if m.Module != nil && m.Module.arch == w.snap.Arch {
 		if addr, ok := m.Module.address(at - m.Start + m.Offset); ok {
-			r = m.Module.rule(addr)
+			r = m.Module.rule(addr+w.pc-at, w.isReturn)
 		}
 	}
 	if r == nil {
 		return FramePointer, w.byFramePointer()
 	}
-	return CFI, w.byRule(r)
+	return r.method, w.byRule(r)
 }
 
 // leaveEntry undoes a call.
@@ -148,6 +148,9 @@ func (w *walk) arrive(ra, sp, extra uint64) End {
 
 // byRule applies a rule to the registers.
 func (w *walk) byRule(r *rule) End {
+	if r.ra.how == undefined {
+		return r.end
+	}
 	old := w.regs
 	if w.snap.Arch == AMD64 {
 		old.set(amd64RA, w.pc) // the CFA of a PLT depends on it
@@ -159,9 +162,6 @@ func (w *walk) byRule(r *rule) End {
 	sp := old.val[w.arch.sp]
 	if !r.signal && (cfa < sp || cfa == sp && !w.signaled) {
 		return BadStep // stacks grow downwards, and a call takes room
-	}
-	if r.ra.how == undefined {
-		return Complete
 	}
 	ra, end := w.recover(&r.ra, cfa, &old)
 	if end != 0 {

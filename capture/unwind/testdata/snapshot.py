@@ -1,21 +1,19 @@
-# Run by gdb: writes what the present stop is made of, as JSON, to $snapshot_out:
-# registers, the stack's bytes, what is mapped, and gdb's own idea of the frames.
-import base64, json, re, gdb
+# Run by gdb: writes what a program's stops are made of, as JSON: registers, the
+# stack's bytes, what is mapped, and gdb's own idea of the frames.
+import base64, json, gdb
 
 AMD64 = "rip rsp rbp rax rbx rcx rdx rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
-ARM64 = ["pc", "sp"] + ["x%d" % i for i in range(31)]
 
 
-def register(name):
-    return int(gdb.parse_and_eval("(unsigned long)$" + name)) & (1 << 64) - 1
+def memory(start, size):
+    return base64.b64encode(gdb.selected_inferior().read_memory(start, size).tobytes()).decode()
 
 
 def frames():
     frame, out = gdb.newest_frame(), []
     while frame is not None and len(out) < 2000:
-        if frame.type() != gdb.INLINE_FRAME:
-            name = frame.name()
-            out.append({"pc": frame.pc(), "name": name or "", "signal": frame.type() == gdb.SIGTRAMP_FRAME})
+        if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
+            out.append({"pc": frame.pc(), "name": frame.name() or ""})
         try:
             frame = frame.older()
         except gdb.error:
@@ -32,16 +30,22 @@ def mappings():
     return out
 
 
-def write(path, size):
-    arch = gdb.selected_inferior().architecture().name()
-    names = AMD64 if "x86" in arch else ARM64
-    regs = {name: register(name) for name in names}
-    maps = mappings()
-    sp = regs["rsp" if "rsp" in regs else "sp"]
-    end = next(m["end"] for m in maps if m["start"] <= sp < m["end"])
-    read = lambda at, n: base64.b64encode(gdb.selected_inferior().read_memory(at, n).tobytes()).decode()
-    images = {m["path"]: read(m["start"], m["end"] - m["start"]) for m in maps if m["path"] == "[vdso]"}
+def stop(size):
+    regs = {name: int(gdb.selected_frame().read_register(name)) & (1 << 64) - 1 for name in AMD64}
+    sp = regs["rsp"]
+    end = next(m["end"] for m in mappings() if m["start"] <= sp < m["end"])
+    return {"regs": regs, "stack": memory(sp, min(size, end - sp)), "frames": frames()}
+
+
+# Records the present stop, and those after each of so many single steps.
+def record(path, size, steps):
     gdb.execute("set backtrace past-main on")
     gdb.execute("set backtrace past-entry on")
+    stops = [stop(size)]
+    for _ in range(steps):
+        gdb.execute("stepi", to_string=True)
+        stops.append(stop(size))
+    maps = mappings()
+    images = {m["path"]: memory(m["start"], m["end"] - m["start"]) for m in maps if m["path"] == "[vdso]"}
     with open(path, "w") as f:
-        json.dump({"regs": regs, "stack": read(sp, min(size, end - sp)), "maps": maps, "images": images, "frames": frames()}, f)
+        json.dump({"stops": stops, "maps": maps, "images": images}, f)
