@@ -42,7 +42,7 @@ func (r *recorder) decode(rec []byte) error {
 		return err
 	}
 	if int(h.Kind) >= len(decoders) || decoders[h.Kind].decode == nil {
-		return fmt.Errorf("record of unknown kind %d", h.Kind)
+		return fmt.Errorf("%w: of unknown kind %d", bpf.ErrRecord, h.Kind)
 	}
 	// Probes are taken out one by one. What came after the recording's end may
 	// be blocks whose frees were not seen any more.
@@ -61,7 +61,7 @@ var memory = format.NewKindSet(format.KindAlloc, format.KindRealloc, format.Kind
 func view[T any](rec []byte) (*T, error) {
 	var t *T
 	if len(rec) < int(unsafe.Sizeof(*t)) {
-		return nil, fmt.Errorf("record of %d bytes, want %d", len(rec), unsafe.Sizeof(*t))
+		return nil, fmt.Errorf("%w: of %d bytes, want %d", bpf.ErrRecord, len(rec), unsafe.Sizeof(*t))
 	}
 	return (*T)(unsafe.Pointer(unsafe.SliceData(rec))), nil
 }
@@ -118,7 +118,7 @@ func (r *recorder) stack(rec []byte) error {
 	// The record is only as long as its frames.
 	frames := unsafe.Offsetof(bpf.RawStack{}.Ip)
 	if uintptr(len(rec)) < frames {
-		return fmt.Errorf("stack record of %d bytes", len(rec))
+		return fmt.Errorf("%w: a stack of %d bytes", bpf.ErrRecord, len(rec))
 	}
 	h, err := view[bpf.RawHdr](rec)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/format"
 )
 
@@ -12,12 +13,17 @@ import (
 type ledger struct {
 	counters *ebpf.Map
 	seen     [][]uint64 // by kind, by CPU
-	last     int64      // when the counters were read last, monotonic ns
+	cpus     int
+	last     int64 // when the counters were read last, monotonic ns
 	total    uint64
+
+	unread map[lossPlace]uint64 // records that arrived and could not be decoded, since then
 }
 
+type lossPlace struct{ kind, cpu int }
+
 func newLedger(counters *ebpf.Map, now int64) *ledger {
-	return &ledger{counters: counters, seen: make([][]uint64, len(decoders)), last: now}
+	return &ledger{counters: counters, cpus: ebpf.MustPossibleCPU(), seen: make([][]uint64, len(decoders)), last: now}
 }
 
 // check reads the counters and tells what grew since the last time.
@@ -25,13 +31,13 @@ func (l *ledger) check(now int64, tell func(*format.Event) error) error {
 	for kind := uint32(1); kind < uint32(len(decoders)); kind++ {
 		var perCPU []uint64
 		if err := l.counters.Lookup(kind, &perCPU); err != nil {
-			return fmt.Errorf("read loss counters: %w", err)
+			return fmt.Errorf("%w: read loss counters: %w", errKernel, err)
 		}
 		if l.seen[kind] == nil {
 			l.seen[kind] = make([]uint64, len(perCPU))
 		}
 		for cpu, n := range perCPU {
-			grown := n - l.seen[kind][cpu]
+			grown := n - l.seen[kind][cpu] + l.unread[lossPlace{int(kind), cpu}]
 			if grown == 0 {
 				continue
 			}
@@ -49,5 +55,21 @@ func (l *ledger) check(now int64, tell func(*format.Event) error) error {
 		}
 	}
 	l.last = now
+	clear(l.unread)
 	return nil
+}
+
+// spoilt counts a record that could not be decoded, under the kind and the CPU
+// that it claims to be of if there are such.
+func (l *ledger) spoilt(kind, cpu int) {
+	if kind <= 0 || kind >= len(decoders) || decoders[kind].decode == nil {
+		kind = int(bpf.RawKindStack) // whose loss is one of no known kind
+	}
+	if cpu >= l.cpus {
+		cpu = 0
+	}
+	if l.unread == nil {
+		l.unread = map[lossPlace]uint64{}
+	}
+	l.unread[lossPlace{kind, cpu}]++
 }

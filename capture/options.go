@@ -23,8 +23,9 @@ type Options struct {
 
 	Version string    // of tcap, for the header
 	Args    []string  // how tcap was called, for the header
-	Stderr  io.Writer // warnings and remarks, a line each
-	// Progress, when set, is called a few times a second from Record's own goroutine.
+	Stderr  io.Writer // warnings and remarks, a line each; one that blocks does not hold up the recording
+	// Progress, when set, is called a few times a second, by the goroutine that
+	// writes to Stderr. While a call lasts, others are left out.
 	Progress func(Summary)
 	// Interrupts, when set, delivers what the user sends while the command
 	// runs: the first of them lets the command end by itself, the second ends
@@ -87,4 +88,5 @@ const (
 	EndSize      = "size limit reached"
 	EndInterrupt = "interrupted"
 	EndWrite     = "write error"
+	EndKernel    = "kernel unreadable" // the ring or the counters of losses
 )

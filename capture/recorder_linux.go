@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/capture/tracefs"
 	"github.com/tcap-dev/tcap/format"
@@ -32,7 +30,7 @@ type recorder struct {
 	file    *output
 	w       *format.Writer
 	objs    bpf.RawObjects
-	ring    *ringbuf.Reader
+	ring    *ring
 	closers []func() error // of what is attached
 
 	procs   *processes
@@ -40,6 +38,7 @@ type recorder struct {
 	stacks  *stackTable
 	names   *symbolizer
 	loss    *ledger
+	tell    *teller
 	fs      *tracefs.FS
 	heap    *heapProbes // nil when the pack is not recorded
 	tcp     *tcpProbes
@@ -53,13 +52,17 @@ type recorder struct {
 	early      []remark        // made before there was a writer
 	reason     string
 	exitStatus int
+
+	undecoded      uint64 // records
+	firstUndecoded error
 }
 
 // Record makes a capture. It returns when one of the ends in [Options] is
 // reached or ctx is done, with a complete file; the error is nil unless
 // recording could not begin or its result is not to be had.
 func Record(ctx context.Context, o Options) (*Summary, error) {
-	r := &recorder{opts: o, alive: map[uint32]bool{}}
+	r := &recorder{opts: o, alive: map[uint32]bool{}, tell: newTeller(o.Stderr, o.Progress)}
+	defer r.tell.finish()
 	if err := r.begin(); err != nil {
 		r.abandon()
 		return nil, err
@@ -67,7 +70,7 @@ func Record(ctx context.Context, o Options) (*Summary, error) {
 	defer outrun()()
 	runErr := r.run(ctx)
 	sum, err := r.finish()
-	if r.reason == EndWrite && r.cmd != nil {
+	if r.failed() && r.cmd != nil {
 		r.outlast(ctx, sum, runErr)
 	}
 	return sum, errors.Join(runErr, err)
@@ -146,28 +149,33 @@ func (r *recorder) abandon() {
 
 // run is the one loop: records in, events out.
 func (r *recorder) run(ctx context.Context) error {
-	var rec ringbuf.Record
 	ends := newEnds(ctx, r)
 	defer ends.stop()
 	lastCheck, lastFlush := time.Now(), time.Now()
 	// A smaller ring is emptied more often, in proportion.
 	poll := max(pollEvery*time.Duration(min(r.opts.RingSize, DefaultRingSize)>>12)/(DefaultRingSize>>12), time.Millisecond)
+	empty := false
 	for {
-		r.ring.SetDeadline(time.Now().Add(poll))
-		if err := r.drain(&rec, lastCheck.Add(checkEvery)); err != nil {
-			return r.writeError(err)
+		if empty {
+			if err := r.ring.wait(poll); err != nil {
+				return r.fail(err)
+			}
+		}
+		var err error
+		if empty, err = r.drain(lastCheck.Add(checkEvery)); err != nil {
+			return r.fail(err)
 		}
 		now := time.Now()
 		if now.Sub(lastCheck) >= checkEvery {
 			lastCheck = now
 			if err := r.check(); err != nil {
-				return r.writeError(err)
+				return r.fail(err)
 			}
 		}
 		if now.Sub(lastFlush) >= flushEvery {
 			lastFlush = now
 			if err := r.w.Cut(); err != nil { // a slow disk is not waited for while the ring fills
-				return r.writeError(err)
+				return r.fail(err)
 			}
 		}
 		if r.reason = ends.reached(); r.reason != "" {
@@ -176,32 +184,48 @@ func (r *recorder) run(ctx context.Context) error {
 	}
 }
 
-// drain takes records until the ring has been empty for a poll, or until the
+// drain takes records until the ring is empty, which it reports, or until the
 // time has come to do something else.
-func (r *recorder) drain(rec *ringbuf.Record, until time.Time) error {
-	for n := 0; ; n++ {
-		err := r.ring.ReadInto(rec)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
-		}
+func (r *recorder) drain(until time.Time) (empty bool, err error) {
+	for n := 1; ; n++ {
+		rec, err := r.ring.next()
 		if err != nil {
-			return fmt.Errorf("read the ring: %w", err)
+			return true, fmt.Errorf("read the ring: %w", err)
 		}
-		if err := r.decode(rec.RawSample); err != nil {
-			return err
+		if rec == nil {
+			return true, nil
 		}
-		if n&0x3ff == 0x3ff && time.Now().After(until) {
-			return nil
+		if err := r.decode(rec); err != nil && !r.spoilt(rec, err) {
+			return true, err
+		}
+		if n&0x3ff == 0 && time.Now().After(until) {
+			return false, nil
 		}
 	}
+}
+
+// spoilt reports whether err says that a record is none that the programs send.
+// That is a fault of tcap's and costs the record, not the recording: it is
+// counted as lost, and a remark says so.
+func (r *recorder) spoilt(rec []byte, err error) bool {
+	if !errors.Is(err, bpf.ErrRecord) {
+		return false
+	}
+	if r.undecoded++; r.undecoded == 1 {
+		r.firstUndecoded = err
+	}
+	var kind, cpu int
+	if h, err := view[bpf.RawHdr](rec); err == nil {
+		kind, cpu = int(h.Kind), int(h.Cpu)
+	}
+	r.loss.spoilt(kind, cpu)
+	return true
 }
 
 // outlast stays with a command after its recording could not go on: who started
 // it through tcap waits for tcap, and its terminal is lent to tcap's group.
 func (r *recorder) outlast(ctx context.Context, sum *Summary, cause error) {
-	if r.opts.Stderr != nil {
-		fmt.Fprintf(r.opts.Stderr, "tcap: warning: recording has ended, the command goes on: %v\n", cause)
-	}
+	r.tell.warn(fmt.Sprintf("recording has ended, the command goes on: %v", cause))
 	e := &ends{r: r}
 	for {
 		select {
@@ -230,7 +254,7 @@ func (r *recorder) check() error {
 	r.names.collect(r.w)
 	r.stacks.age()
 	if r.opts.Progress != nil {
-		r.opts.Progress(*r.summary())
+		r.tell.show(*r.summary())
 	}
 	return nil
 }
@@ -253,11 +277,20 @@ func (r *recorder) recount() {
 	}
 }
 
-// writeError ends the recording: what could be written stays a valid capture.
-func (r *recorder) writeError(err error) error {
+// fail ends the recording: what could be written stays a valid capture.
+func (r *recorder) fail(err error) error {
 	r.reason = EndWrite
+	if errors.Is(err, errKernel) {
+		r.reason = EndKernel
+	}
 	return r.explain(err)
 }
+
+// failed reports whether the recording could not go on.
+func (r *recorder) failed() bool { return r.reason == EndWrite || r.reason == EndKernel }
+
+// errKernel is that the kernel's side cannot be read any more.
+var errKernel = errors.New("the kernel's part of the recording cannot be read")
 
 // explain says what an error of the file means and what to do.
 func (r *recorder) explain(err error) error {
@@ -278,14 +311,14 @@ func (r *recorder) finish() (*Summary, error) {
 	end := anchor()
 	r.ended = end.Mono
 	var err error
-	if r.reason != EndWrite {
+	if !r.failed() {
 		err = r.leftovers()
 	}
 	r.detach()
 	_ = r.w.Flush() // naming may take seconds, in which tcap may be killed; the error is Close's too
 	r.names.finish(r.w)
 	err = errors.Join(err, r.w.Close(format.Trailer{
-		End: end, Reason: r.reason, ExitStatus: r.exitStatus, Lost: r.loss.total, Truncated: r.reason == EndWrite,
+		End: end, Reason: r.reason, ExitStatus: r.exitStatus, Lost: r.loss.total, Truncated: r.failed(),
 	}))
 	sum := r.summary()
 	written := r.w.Stats().Written
@@ -296,7 +329,7 @@ func (r *recorder) finish() (*Summary, error) {
 	err = errors.Join(err, r.file.finish())
 	sum.Bytes = r.file.at
 	switch {
-	case r.reason == EndWrite:
+	case r.failed():
 		return sum, nil // the error is told already
 	case err != nil:
 		return sum, r.explain(err)
@@ -313,10 +346,15 @@ func (r *recorder) leftovers() error {
 		}
 	}
 	r.detach()
-	var rec ringbuf.Record
-	r.ring.SetDeadline(time.Now().Add(-time.Second))
-	if err := r.drain(&rec, time.Now().Add(time.Minute)); err != nil {
-		return err
+	for until := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := r.drain(time.Now().Add(time.Minute)); err != nil {
+			return err
+		}
+		// No program begins a record any more. One may be finishing its last, on a
+		// CPU that has other things to do.
+		if !r.ring.pending() || time.Now().After(until) {
+			break
+		}
 	}
 	if err := r.loss.check(monotonic(), r.w.Append); err != nil {
 		return err
@@ -328,6 +366,12 @@ func (r *recorder) leftovers() error {
 func (r *recorder) remarks() error {
 	if r.stacks.Unknown > 0 {
 		if err := r.note(true, fmt.Sprintf("%d events have no stack: its frames were lost in the ring", r.stacks.Unknown)); err != nil {
+			return err
+		}
+	}
+	if n := r.undecoded; n > 0 {
+		text := fmt.Sprintf("%d records of the kernel could not be decoded and are counted as lost, the first: %v; this is a fault of tcap, please report it", n, r.firstUndecoded)
+		if err := r.note(true, text); err != nil {
 			return err
 		}
 	}
@@ -353,8 +397,8 @@ type remark struct {
 // warning, before the user.
 func (r *recorder) note(warning bool, text string) error {
 	text = strings.ReplaceAll(text, "\n", "; ") // of joined errors
-	if warning && r.opts.Stderr != nil {
-		fmt.Fprintf(r.opts.Stderr, "tcap: warning: %s\n", text)
+	if warning {
+		r.tell.warn(text)
 	}
 	if r.w == nil {
 		r.early = append(r.early, remark{warning, text})

@@ -14,7 +14,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/capture/probe"
@@ -204,7 +203,7 @@ func (r *recorder) load() error {
 	if err := spec.LoadAndAssign(&r.objs, &ebpf.CollectionOptions{Cache: types}); err != nil {
 		return loadError(err)
 	}
-	if r.ring, err = ringbuf.NewReader(r.objs.Events); err != nil {
+	if r.ring, err = openRing(r.objs.Events); err != nil {
 		return fmt.Errorf("open the ring: %w", err)
 	}
 	return nil

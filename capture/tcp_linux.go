@@ -67,7 +67,7 @@ func (s tcpSink) TaskOf(pid, tid uint32, comm string, uid uint32) format.TaskID 
 // tcpRecord decodes a record of the ring that is package tcp's.
 func (r *recorder) tcpRecord(rec []byte) error {
 	if r.tcp == nil {
-		return fmt.Errorf("record of kind %d, which is not recorded", rec[unsafe.Offsetof(bpf.RawHdr{}.Kind)])
+		return fmt.Errorf("%w: of kind %d, which is not recorded", bpf.ErrRecord, rec[unsafe.Offsetof(bpf.RawHdr{}.Kind)])
 	}
 	return r.tcp.decode(rec)
 }

@@ -73,7 +73,7 @@ func (d *Decoder) Decode(rec []byte, s Sink) error {
 	}
 	kind, ok := Kind(bpf.RawKind(h.Kind))
 	if !ok {
-		return fmt.Errorf("record of kind %d is none of TCP", h.Kind)
+		return fmt.Errorf("%w: of kind %d, none of TCP", bpf.ErrRecord, h.Kind)
 	}
 	d.ev = format.Event{Kind: kind, Time: int64(h.Time)}
 	if err := decoders[h.Kind].decode(d, rec, s); err != nil {
@@ -87,7 +87,7 @@ func (d *Decoder) Decode(rec []byte, s Sink) error {
 func view[T any](rec []byte) (*T, error) {
 	var t *T
 	if len(rec) < int(unsafe.Sizeof(*t)) {
-		return nil, fmt.Errorf("%d bytes, want %d", len(rec), unsafe.Sizeof(*t))
+		return nil, fmt.Errorf("%w: of %d bytes, want %d", bpf.ErrRecord, len(rec), unsafe.Sizeof(*t))
 	}
 	return (*T)(unsafe.Pointer(unsafe.SliceData(rec))), nil
 }
@@ -128,7 +128,7 @@ func (d *Decoder) addr(family uint8, raw *[16]uint8, s Sink) (format.StringID, e
 	case 6:
 		a = netip.AddrFrom16(*raw)
 	default:
-		return 0, fmt.Errorf("address family %d", family)
+		return 0, fmt.Errorf("%w: of address family %d", bpf.ErrRecord, family)
 	}
 	id, ok := d.addrs[a]
 	if !ok {
