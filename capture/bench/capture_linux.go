@@ -46,8 +46,10 @@ func (b *bench) look(name string) (info, error) {
 // recorder is the CPU time of tcap itself, encoding and compression included.
 // It attaches to a running program, so that the program's time is not its own.
 func (b *bench) recorder() error {
-	n := 3_000_000
-	p, err := b.start("pairs", strconv.Itoa(n))
+	if b.profile != "" {
+		return b.profileRecorder()
+	}
+	p, err := b.start(b.load, strconv.Itoa(b.pairs))
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,10 @@ type bench struct {
 	dir    string // compiled programs and captures
 	rounds int
 	out    *tabwriter.Writer
+
+	profile string // file for a CPU profile of the recorder; "" for none
+	load    string // program that the recorder's own CPU time is measured with
+	pairs   int    // its count
 }
 
 func main() {
@@ -31,6 +35,9 @@ func main() {
 	flag.StringVar(&b.dir, "dir", ".build/bench", "`directory` of the compiled programs, for captures, too")
 	flag.IntVar(&b.rounds, "rounds", 7, "rounds of each measurement")
 	events := flag.Int("events", 50, "millions of events of the capture that is analyzed")
+	flag.StringVar(&b.profile, "profile", "", "write a CPU profile of the recorder to `FILE`, in the section recorder")
+	flag.StringVar(&b.load, "load", "pairs", "the `program` that the section recorder records: pairs or mix")
+	flag.IntVar(&b.pairs, "pairs", 3_000_000, "blocks that it allocates")
 	only := flag.String("only", "", "run only these `sections`, by comma: heap, recorder, size, analysis, tcp, nginx")
 	flag.Parse()
 
