@@ -118,8 +118,14 @@ func (h *heapProbes) late(pid uint32, name string, since int64) error {
 // appeared looks whether a file that was just mapped for the first time is an
 // allocator. One that the dynamic loader was bound to map is probed already; one
 // that came by dlopen from an unusual place is probed from here on.
+//
+// The ring waits meanwhile, and on kernels before 6.12 newborn processes for
+// their probes: a libc that is probed already is not read once more.
 func (h *heapProbes) appeared(pid uint32, m *module) {
 	start := monotonic()
+	if info, err := m.file.Stat(); err == nil && h.at.Probes(info) {
+		return
+	}
 	o, err := probe.ReadObject("/proc/self/fd/"+itoa(m.file.Fd()), m.path, false)
 	if err != nil || len(o.Functions) == 0 {
 		return

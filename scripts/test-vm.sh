@@ -5,6 +5,7 @@
 # root is this one's, read-only, through virtiofs.
 #
 #   VM_RUN=regex      only the tests that match
+#   VM_COUNT=20       each test so many times, to find one that fails now and then
 #   VM_PACKAGES=dirs  only these packages, such as "./capture/probe"
 #   VM_ACCEL=kvm      another accelerator than tcg,thread=single, which works everywhere
 #   VM_TIMEOUT=900    seconds after which the machine is ended
@@ -103,6 +104,7 @@ cat >"$tree/vm.env" <<-END
 	TCAP_VM_BINARIES='$work/binaries'
 	TCAP_VM_PROGRAMS='$programs'
 	TCAP_VM_RUN='${VM_RUN-}'
+	TCAP_VM_COUNT='${VM_COUNT:-1}'
 	TCAP_VM_LIMIT='$limit'
 	TCAP_TEST_SCALE='${TCAP_TEST_SCALE:-10}'
 END

@@ -212,6 +212,19 @@ func (a *Attacher) attached(list []*Attachment) []*Attachment {
 	return kept
 }
 
+// Probes reports whether anything is attached in a file.
+func (a *Attacher) Probes(file os.FileInfo) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := keyOf(file)
+	for where := range a.byPlace {
+		if where.file == key {
+			return true
+		}
+	}
+	return false
+}
+
 // Attachments returns what is attached now.
 func (a *Attacher) Attachments() []*Attachment {
 	a.mu.Lock()

@@ -21,7 +21,7 @@ while read -r dir binary; do
 	# what is left.
 	left=$(((TCAP_VM_LIMIT - $(cut -d. -f1 /proc/uptime) - 10) / 2))
 	[ $left -gt 0 ] || left=1
-	"$binary" -test.v -test.timeout="${left}s" ${TCAP_VM_RUN:+-test.run "$TCAP_VM_RUN"} </dev/null 2>&1
+	"$binary" -test.v -test.timeout="${left}s" -test.count="$TCAP_VM_COUNT" ${TCAP_VM_RUN:+-test.run "$TCAP_VM_RUN"} </dev/null 2>&1
 	status=$?
 	[ $status = 0 ] || code=1
 	echo
