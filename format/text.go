@@ -42,6 +42,10 @@ func Format(buf []byte, r *Reader, e *Event) []byte {
 			buf = appendCallArgs(buf, r, e)
 			continue
 		}
+		if e.Kind == KindLoss && i == LossKind {
+			buf = appendLossKind(buf, r, &f, e.V[i])
+			continue
+		}
 		buf = appendField(buf, r, &f, e.V[i])
 	}
 	return buf
@@ -85,6 +89,16 @@ func appendField(buf []byte, r *Reader, f *Field, v uint64) []byte {
 	default:
 		return strconv.AppendUint(buf, v, 10)
 	}
+}
+
+// appendLossKind names the kind that was lost; a number is one of a newer
+// recorder's.
+func appendLossKind(buf []byte, r *Reader, f *Field, v uint64) []byte {
+	if v == 0 || v >= uint64(len(Kinds)) {
+		return appendField(buf, r, f, v)
+	}
+	buf = append(append(append(buf, ' '), f.Name...), '=')
+	return append(buf, Kinds[v].Name...)
 }
 
 // appendStack appends the functions of a stack. A stack of which nothing is

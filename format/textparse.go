@@ -113,6 +113,12 @@ func kindNamed(name string) (*KindInfo, error) {
 func parseField(w *Writer, info *KindInfo, e *Event, task *Task, name, value string) (err error) {
 	for i, f := range info.Fields {
 		if f.Name == name {
+			if e.Kind == KindLoss && i == LossKind {
+				if lost, err := kindNamed(value); err == nil {
+					e.V[i] = uint64(lost.Kind)
+					return nil
+				}
+			}
 			e.V[i], err = parseValue(w, &f, value)
 			return err
 		}
