@@ -177,23 +177,40 @@ func (t *target) coverProcess(pid int, list []*event) error {
 
 func (t *target) coverThread(tid int, list []*event) error {
 	err := t.pin(tid)
-	if t.child && err == nil {
-		// What it has must not go while its own probes are being set.
-		guard := &target{a: t.a}
-		defer func() {
-			for _, ev := range list {
-				ev.leave(guard)
-			}
-		}()
-		err = guard.open(tid, list, filterOnly)
-	}
-	if err == nil {
+	if err == nil && t.child {
+		err = t.renew(tid, list)
+	} else if err == nil {
 		err = t.open(tid, list, t.lineage())
 	}
 	if errors.Is(err, unix.ESRCH) {
 		return nil // it has ended
 	}
 	return err
+}
+
+// renew gives a thread filters of its own beside those that it inherited, which
+// may be gone already, or go at any moment. First each event gets a guard, which
+// keeps the breakpoints that there are, and is quick because it sets none. Then
+// one after the other is replaced: the kernel sets the breakpoints of a filter
+// only if it has no other one for the address space, so a guard beside it would
+// leave a process without breakpoints that had lost them before.
+func (t *target) renew(tid int, list []*event) error {
+	guard := &target{a: t.a}
+	defer func() {
+		for _, ev := range list {
+			ev.leave(guard)
+		}
+	}()
+	if err := guard.open(tid, list, filterOnly); err != nil {
+		return err
+	}
+	for _, ev := range list {
+		ev.leave(guard)
+		if err := t.open(tid, []*event{ev}, t.lineage()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *target) open(tid int, list []*event, how lineage) error {
