@@ -34,6 +34,8 @@ enum kind {
 	TcpReset,
 	TcpDestroy,
 	TcpSnapshot,
+	TcpOpened,
+	TcpEnded,
 	Count,
 };
 
@@ -215,6 +217,31 @@ struct tcp_state { /* aux: old state, new state, shutdown, tcp_act; 8 bits each 
 	__u32 since_call; /* ns from the system call's entry; 0: not known */
 };
 
+/*
+ * What is told at one moment is one record, though it is two events: a record
+ * costs more than its bytes.
+ */
+struct tcp_opened { /* endpoints and state */
+	struct tcp_state state;
+	__u32 netns;
+	__u32 uid; /* of the socket */
+	__u8 laddr[16];
+	__u8 raddr[16];
+	__u16 lport;
+	__u16 rport;
+	__u8 family;
+	__u8 birth; /* the endpoints are the task's doing, too */
+	__u8 pad[2];
+};
+
+struct tcp_ended { /* the state CLOSE, and destroy, with the same counters */
+	struct tcp_state state;
+	__u64 destroyed; /* when */
+	__u64 idle;	 /* as in tcp_destroy */
+	__u32 disconnected;
+	__u32 pad;
+};
+
 struct tcp_connect { /* aux: errno */
 	struct hdr hdr;
 	struct who who;
@@ -295,4 +322,6 @@ union record {
 	struct tcp_reset tcp_reset;
 	struct tcp_destroy tcp_destroy;
 	struct tcp_snapshot tcp_snapshot;
+	struct tcp_opened tcp_opened;
+	struct tcp_ended tcp_ended;
 };

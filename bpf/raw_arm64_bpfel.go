@@ -102,7 +102,9 @@ const (
 	RawKindTcpReset      RawKind = 19
 	RawKindTcpDestroy    RawKind = 20
 	RawKindTcpSnapshot   RawKind = 21
-	RawKindCount         RawKind = 22
+	RawKindTcpOpened     RawKind = 22
+	RawKindTcpEnded      RawKind = 23
+	RawKindCount         RawKind = 24
 )
 
 type RawMap struct {
@@ -214,6 +216,15 @@ type RawTcpDestroy struct {
 	Idle         uint64
 }
 
+type RawTcpEnded struct {
+	_            structs.HostLayout
+	State        RawTcpState
+	Destroyed    uint64
+	Idle         uint64
+	Disconnected uint32
+	Pad          uint32
+}
+
 type RawTcpEndpoints struct {
 	_      structs.HostLayout
 	Hdr    RawHdr
@@ -226,6 +237,20 @@ type RawTcpEndpoints struct {
 	Rport  uint16
 	Family uint8
 	Pad    [3]uint8
+}
+
+type RawTcpOpened struct {
+	_      structs.HostLayout
+	State  RawTcpState
+	Netns  uint32
+	Uid    uint32
+	Laddr  [16]uint8
+	Raddr  [16]uint8
+	Lport  uint16
+	Rport  uint16
+	Family uint8
+	Birth  uint8
+	Pad    [2]uint8
 }
 
 type RawTcpReset struct {
@@ -295,6 +320,7 @@ const (
 	RawMapListeners         = "listeners"
 	RawMapListening         = "listening"
 	RawMapLost              = "lost"
+	RawMapSeen              = "seen"
 	RawMapStacks            = "stacks"
 	RawMapTargets           = "targets"
 	RawMapThreads           = "threads"
@@ -413,6 +439,7 @@ type RawMapSpecs struct {
 	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
 	Listening   *ebpf.MapSpec `ebpf:"listening"`
 	Lost        *ebpf.MapSpec `ebpf:"lost"`
+	Seen        *ebpf.MapSpec `ebpf:"seen"`
 	Stacks      *ebpf.MapSpec `ebpf:"stacks"`
 	Targets     *ebpf.MapSpec `ebpf:"targets"`
 	Threads     *ebpf.MapSpec `ebpf:"threads"`
@@ -461,6 +488,7 @@ type RawMaps struct {
 	Listeners   *ebpf.Map `ebpf:"listeners"`
 	Listening   *ebpf.Map `ebpf:"listening"`
 	Lost        *ebpf.Map `ebpf:"lost"`
+	Seen        *ebpf.Map `ebpf:"seen"`
 	Stacks      *ebpf.Map `ebpf:"stacks"`
 	Targets     *ebpf.Map `ebpf:"targets"`
 	Threads     *ebpf.Map `ebpf:"threads"`
@@ -478,6 +506,7 @@ func (m *RawMaps) Close() error {
 		m.Listeners,
 		m.Listening,
 		m.Lost,
+		m.Seen,
 		m.Stacks,
 		m.Targets,
 		m.Threads,

@@ -52,6 +52,20 @@ static __always_inline void count_lost(__u32 kind)
 		__sync_fetch_and_add(n, 1);
 }
 
+/* A record of two events is lost as both. */
+static __always_inline void count_lost_record(__u8 kind)
+{
+	if (kind == TcpOpened) {
+		count_lost(TcpEndpoints);
+		kind = TcpState;
+	}
+	if (kind == TcpEnded) {
+		count_lost(TcpState);
+		kind = TcpDestroy;
+	}
+	count_lost(kind);
+}
+
 static __always_inline void fill(struct hdr *h, __u8 kind)
 {
 	__u64 id = bpf_get_current_pid_tgid();
@@ -71,7 +85,7 @@ static __always_inline void *reserve(__u64 size, __u8 kind)
 	struct hdr *h = bpf_ringbuf_reserve(&events, size, 0);
 
 	if (!h) {
-		count_lost(kind);
+		count_lost_record(kind);
 		return NULL;
 	}
 	fill(h, kind);

@@ -23,20 +23,6 @@ static __always_inline void read_endpoints(struct tcp_endpoints *e, const struct
 	__builtin_memset(e->pad, 0, sizeof(e->pad));
 }
 
-static __always_inline void tell_endpoints(const struct sock *sk, struct connection *c, bool birth)
-{
-	struct tcp_endpoints *e = RESERVE(tcp_endpoints, TcpEndpoints);
-
-	if (!e)
-		return;
-	blame(&e->hdr, &e->who, birth);
-	read_endpoints(e, sk, id_of(c));
-	if (birth) /* by now 0 unless bound; the other can be an earlier connection's */
-		e->lport = BPF_CORE_READ(sk, __sk_common.skc_num);
-	c->told = e->lport && e->rport;
-	SUBMIT(e);
-}
-
 /* Tells of an accept(2) that came before anything else of its connection. */
 static __always_inline void tell_accepted(const struct sock *sk, const struct connection *c)
 {
@@ -70,7 +56,6 @@ static __always_inline struct connection *meet(const struct sock *sk, int old)
 	c = add(sk, 0);
 	if (!c)
 		return NULL;
-	tell_endpoints(sk, c, false);
 	tell_accepted(sk, c);
 	return c;
 }
@@ -91,9 +76,6 @@ static __always_inline struct connection *born(const struct sock *sk, struct con
 		call->conn = id_of(c);
 	if (new == Listen && !tcp_all)
 		add_listener(sk);
-	tell_endpoints(sk, c, true);
-	if (new == Listen)
-		c->told = 1;
 	return c;
 }
 
@@ -134,13 +116,56 @@ static __always_inline void read_counters(struct counters *n, const struct tcp_s
 		n->min_rtt = 0;
 }
 
+static __always_inline void fill_state(struct tcp_state *e, const struct tcp_sock *tp, const struct connection *c,
+				       const struct counters *n, int old, int new, __u8 shutdown, bool process)
+{
+	blame(&e->hdr, &e->who, process);
+	e->conn = id_of(c);
+	e->tx = n->tx;
+	e->rx = n->rx;
+	e->retransmits = n->retransmits;
+	e->srtt = tp->srtt_us >> 3;
+	e->min_rtt = n->min_rtt;
+	e->hdr.aux = (old & 0xff) | (new & 0xff) << 8 | (__u32)shutdown << 16;
+	e->since_call = 0;
+	if (process)
+		tell_act(e);
+}
+
+static __always_inline void fill_endpoints(struct tcp_opened *e, const struct sock *sk, struct connection *c, int old, int new)
+{
+	e->netns = netns_of(sk);
+	e->uid = BPF_CORE_READ(sk, sk_uid.val);
+	e->family = read_addrs(sk, e->laddr, e->raddr);
+	e->birth = old == Close;
+	/* At the birth 0 unless bound; the other can be an earlier connection's. */
+	e->lport = e->birth ? BPF_CORE_READ(sk, __sk_common.skc_num) : local_port(sk);
+	e->rport = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	__builtin_memset(e->pad, 0, sizeof(e->pad));
+	c->told = new == Listen || (e->lport && e->rport);
+}
+
+/* hold keeps what is to be told of a socket's CLOSE for its end, if that comes
+ * at once: tcp_done destroys what no task holds. */
+static __always_inline bool hold(const struct sock *sk, struct connection *c, int old, bool process)
+{
+	if (!c->told || !(sk->__sk_common.skc_flags & 1UL << SOCK_DEAD))
+		return false;
+	c->held = bpf_ktime_get_ns();
+	c->old = old;
+	c->shutdown = sk->sk_shutdown;
+	c->process = process;
+	return true;
+}
+
 static __always_inline void tell_state(const struct tcp_sock *tp, struct connection *c, int old, int new)
 {
 	const struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	struct tcp_opened *o = NULL;
 	struct tcp_state *e;
 	struct counters n;
 	int err = old == Close ? 0 : sk->sk_err; /* that of an earlier connection */
-	bool process = by_task(old, new, err);
+	bool process = by_task(old, new, err), told = c->told && old != Close;
 
 	read_counters(&n, tp);
 	c->state = new;
@@ -149,23 +174,26 @@ static __always_inline void tell_state(const struct tcp_sock *tp, struct connect
 	if (new == Close) {
 		c->last = n;
 		c->heard = tp->segs_in != 0;
+		if (hold(sk, c, old, process))
+			return;
 	}
-	e = RESERVE(tcp_state, TcpState);
-	if (!e)
-		return;
-	blame(&e->hdr, &e->who, process);
-	e->hdr.aux = (old & 0xff) | (new & 0xff) << 8 | (__u32)sk->sk_shutdown << 16;
-	e->since_call = 0;
-	if (process)
-		tell_act(e);
+	if (told) {
+		e = RESERVE(tcp_state, TcpState);
+		if (!e)
+			return;
+	} else {
+		o = RESERVE(tcp_opened, TcpOpened);
+		if (!o)
+			return;
+		fill_endpoints(o, sk, c, old, new);
+		e = &o->state;
+	}
+	fill_state(e, tp, c, &n, old, new, sk->sk_shutdown, process);
 	e->err = err;
-	e->conn = id_of(c);
-	e->tx = n.tx;
-	e->rx = n.rx;
-	e->retransmits = n.retransmits;
-	e->srtt = tp->srtt_us >> 3;
-	e->min_rtt = n.min_rtt;
-	SUBMIT(e);
+	if (o)
+		SUBMIT(o);
+	else
+		SUBMIT(e);
 }
 
 static __always_inline int changed(const struct sock *sk, int old, int new)
@@ -189,8 +217,6 @@ static __always_inline int changed(const struct sock *sk, int old, int new)
 		c = born(sk, c, new);
 	else if (!c)
 		c = meet(sk, old);
-	else if (!c->told)
-		tell_endpoints(sk, c, false);
 	if (c)
 		tell_state(tp, c, old, new);
 	return 0;
@@ -201,12 +227,41 @@ static __always_inline int changed(const struct sock *sk, int old, int new)
  * change in a system call can be interrupted by packets that change other
  * sockets, and those would be missed. So there are two programs: whichever is
  * interrupted, the other one runs.
+ *
+ * Mostly neither is. The first then leaves the socket in the CPU's slot, where the
+ * second, which runs right after, finds it: what comes between clears it.
  */
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_changed, const struct sock *sk, int old, int new) { return changed(sk, old, new); }
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} seen SEC(".maps");
 
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_changed_again, const struct sock *sk, int old, int new) { return changed(sk, old, new); }
+int BPF_PROG(tcp_changed, const struct sock *sk, int old, int new)
+{
+	__u32 zero = 0;
+	__u64 *s = bpf_map_lookup_elem(&seen, &zero);
+
+	if (s)
+		*s = 0;
+	changed(sk, old, new);
+	if (s)
+		*s = (__u64)sk;
+	return 0;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_changed_again, const struct sock *sk, int old, int new)
+{
+	__u32 zero = 0;
+	__u64 *s = bpf_map_lookup_elem(&seen, &zero);
+
+	if (s && *s == (__u64)sk)
+		return 0;
+	return changed(sk, old, new);
+}
 
 /* Of a closed connection that had heard of its peer: whether tcp_disconnect has
  * cleared its counters since, as an abort does and an ordinary close does not. */
@@ -219,30 +274,59 @@ static __always_inline __u32 disconnected(const struct sock *sk, const struct co
 	return tp->segs_in ? 1 : 2;
 }
 
+static __always_inline void tell_destroy(const struct sock *sk, const struct connection *c)
+{
+	struct tcp_destroy *e = RESERVE(tcp_destroy, TcpDestroy);
+
+	if (!e)
+		return;
+	nobody(&e->hdr);
+	e->hdr.aux = c->last.retransmits;
+	e->conn = id_of(c);
+	e->tx = c->last.tx;
+	e->rx = c->last.rx;
+	e->min_rtt = c->last.min_rtt;
+	e->disconnected = disconnected(sk, c);
+	e->idle = c->idle;
+	SUBMIT(e);
+}
+
+/* Tells of the end and of the CLOSE that came just before, in the same task. */
+static __always_inline void tell_ended(const struct sock *sk, const struct connection *c)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
+	struct tcp_ended *e;
+
+	if (!tp)
+		return;
+	e = RESERVE(tcp_ended, TcpEnded);
+	if (!e)
+		return;
+	fill_state(&e->state, tp, c, &c->last, c->old, Close, c->shutdown, c->process);
+	e->state.err = sk->sk_err;
+	e->destroyed = e->state.hdr.time;
+	e->state.hdr.time = c->held;
+	e->disconnected = disconnected(sk, c);
+	e->pad = 0;
+	e->idle = c->idle;
+	SUBMIT(e);
+}
+
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(tcp_destroyed, const struct sock *sk)
 {
 	struct connection *c = find(sk);
 	__u64 key = (__u64)sk;
-	struct tcp_destroy *e;
 
 	if (!tcp_all)
 		remove_listener(sk);
 	bpf_map_delete_elem(&accepted, &key);
 	if (!c)
 		return 0;
-	e = RESERVE(tcp_destroy, TcpDestroy);
-	if (e) {
-		nobody(&e->hdr);
-		e->hdr.aux = c->last.retransmits;
-		e->conn = id_of(c);
-		e->tx = c->last.tx;
-		e->rx = c->last.rx;
-		e->min_rtt = c->last.min_rtt;
-		e->disconnected = disconnected(sk, c);
-		e->idle = c->idle;
-		SUBMIT(e);
-	}
+	if (c->held)
+		tell_ended(sk, c);
+	else
+		tell_destroy(sk, c);
 	bpf_map_delete_elem(&connections, &key);
 	return 0;
 }

@@ -13,6 +13,7 @@
 #define AF_INET6 10
 #define IPPROTO_TCP 6
 #define SOCK_STREAM 1
+#define SOCK_DEAD 0 /* bit of skc_flags: no task holds it any more (sock_orphan) */
 #define SOCK_DONE 1 /* bit of skc_flags: the peer's FIN came (tcp_fin) */
 #define ECONNABORTED 103
 
@@ -42,11 +43,15 @@ struct counters {
 
 struct connection {
 	__u64 cookie;
+	__u64 held; /* when it became CLOSE, if tcp_destroy_sock is to tell that */
 	struct counters last; /* at -> CLOSE: tcp_disconnect clears the socket's */
 	__u16 generation;     /* how often the socket was connected before */
 	__u8 told;	      /* both ports */
 	__u8 state;	      /* as last told */
 	__u8 heard;	      /* at -> CLOSE: segments had come */
+	__u8 old;	      /* of what is held: the state before, ... */
+	__u8 shutdown;
+	__u8 process;
 	__u64 idle;	      /* as in tcp_destroy */
 };
 

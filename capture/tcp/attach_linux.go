@@ -23,6 +23,21 @@ type Links struct {
 	links []io.Closer
 }
 
+// A Hook is a place in the kernel at which this package runs a program.
+type Hook struct {
+	Group string // of a trace event; "" is a raw tracepoint with BTF
+	Name  string
+}
+
+// Hooks are all of them, as often as programs run there.
+var Hooks = []Hook{
+	{"", "tcp_destroy_sock"}, {"", "inet_sock_set_state"}, {"", "inet_sock_set_state"},
+	{"", "tcp_send_reset"}, {"", "tcp_receive_reset"}, {"", "tcp_retransmit_skb"},
+	{"syscalls", "sys_enter_connect"}, {"syscalls", "sys_exit_connect"},
+	{"syscalls", "sys_exit_accept"}, {"syscalls", "sys_exit_accept4"},
+	{"syscalls", "sys_enter_close"}, {"syscalls", "sys_enter_shutdown"},
+}
+
 // Attach attaches everything that tells of TCP. Without the changes of state
 // and the end of sockets there is no recording, which is an error; what else is
 // missing is a note for the user, one sentence each.

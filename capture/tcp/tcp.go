@@ -53,10 +53,13 @@ var decoders = [bpf.RawKindCount]struct {
 	bpf.RawKindTcpReset:      {format.KindTCPReset, (*Decoder).reset},
 	bpf.RawKindTcpDestroy:    {format.KindTCPDestroy, (*Decoder).destroy},
 	bpf.RawKindTcpSnapshot:   {format.KindTCPSnapshot, (*Decoder).snapshot},
+	// Two events each: of the addresses and this, of this and the socket's end.
+	bpf.RawKindTcpOpened: {format.KindTCPState, (*Decoder).opened},
+	bpf.RawKindTcpEnded:  {format.KindTCPState, (*Decoder).ended},
 }
 
-// Kind returns the kind of event that a record of kind k becomes, and whether
-// it is a record of this package at all.
+// Kind returns the kind of event that a record of kind k becomes, or that it tells
+// of beside another, and whether it is a record of this package at all.
 func Kind(k bpf.RawKind) (format.Kind, bool) {
 	if int(k) >= len(decoders) || decoders[k].decode == nil {
 		return format.KindInvalid, false
@@ -64,7 +67,7 @@ func Kind(k bpf.RawKind) (format.Kind, bool) {
 	return decoders[k].kind, true
 }
 
-// Decode appends the event that rec tells of. It fails if the record is not one
+// Decode appends the event, or the two, that rec tells of. It fails if the record is not one
 // of this package or too short, and with what the sink returns.
 func (d *Decoder) Decode(rec []byte, s Sink) error {
 	h, err := view[bpf.RawHdr](rec)
@@ -153,24 +156,79 @@ func (d *Decoder) endpoints(rec []byte, s Sink) error {
 	if err != nil {
 		return err
 	}
-	laddr, err := d.addr(r.Family, &r.Laddr, s)
+	d.ev.Task = d.task(&r.Hdr, &r.Who, s)
+	return d.appendEndpoints(&endpoints{r.Conn, r.Netns, r.Hdr.Aux, r.Family, &r.Laddr, &r.Raddr, r.Lport, r.Rport}, s)
+}
+
+// endpoints are what two kinds of records say of addresses.
+type endpoints struct {
+	conn         uint64
+	netns, uid   uint32
+	family       uint8
+	laddr, raddr *[16]uint8
+	lport, rport uint16
+}
+
+func (d *Decoder) appendEndpoints(p *endpoints, s Sink) error {
+	laddr, err := d.addr(p.family, p.laddr, s)
 	if err != nil {
 		return err
 	}
-	raddr, err := d.addr(r.Family, &r.Raddr, s)
+	raddr, err := d.addr(p.family, p.raddr, s)
 	if err != nil {
 		return err
 	}
 	e := &d.ev
-	e.Task = d.task(&r.Hdr, &r.Who, s)
-	e.V[format.TCPConn] = r.Conn
-	e.V[format.EndpointsNetns] = uint64(r.Netns)
-	e.V[format.EndpointsFamily] = familyOf(r.Family)
+	e.V[format.TCPConn] = p.conn
+	e.V[format.EndpointsNetns] = uint64(p.netns)
+	e.V[format.EndpointsFamily] = familyOf(p.family)
 	e.V[format.EndpointsLaddr] = uint64(laddr)
-	e.V[format.EndpointsLport] = uint64(r.Lport)
+	e.V[format.EndpointsLport] = uint64(p.lport)
 	e.V[format.EndpointsRaddr] = uint64(raddr)
-	e.V[format.EndpointsRport] = uint64(r.Rport)
-	e.V[format.EndpointsUid] = uint64(r.Hdr.Aux)
+	e.V[format.EndpointsRport] = uint64(p.rport)
+	e.V[format.EndpointsUid] = uint64(p.uid)
+	return s.Append(e)
+}
+
+// opened is a change of state with the addresses, which are told first.
+func (d *Decoder) opened(rec []byte, s Sink) error {
+	r, err := view[bpf.RawTcpOpened](rec)
+	if err != nil {
+		return err
+	}
+	task := d.task(&r.State.Hdr, &r.State.Who, s)
+	d.ev.Kind = format.KindTCPEndpoints
+	if r.Birth != 0 {
+		d.ev.Task = task
+	}
+	err = d.appendEndpoints(&endpoints{r.State.Conn, r.Netns, r.Uid, r.Family, &r.Laddr, &r.Raddr, r.Lport, r.Rport}, s)
+	if err != nil {
+		return err
+	}
+	d.ev = format.Event{Kind: format.KindTCPState, Time: int64(r.State.Hdr.Time), Task: task}
+	return d.appendState(&r.State, s)
+}
+
+// ended is the change to CLOSE with the end of the socket, whose counters are the
+// same.
+func (d *Decoder) ended(rec []byte, s Sink) error {
+	r, err := view[bpf.RawTcpEnded](rec)
+	if err != nil {
+		return err
+	}
+	d.ev.Task = d.task(&r.State.Hdr, &r.State.Who, s)
+	if err := d.appendState(&r.State, s); err != nil {
+		return err
+	}
+	d.ev = format.Event{Kind: format.KindTCPDestroy, Time: int64(r.Destroyed)}
+	e := &d.ev
+	e.V[format.TCPConn] = r.State.Conn
+	e.V[format.DestroyTx] = r.State.Tx
+	e.V[format.DestroyRx] = r.State.Rx
+	e.V[format.DestroyRetransmits] = uint64(r.State.Retransmits)
+	e.V[format.DestroyMinRtt] = uint64(r.State.MinRtt)
+	e.V[format.DestroyDisconnected] = uint64(r.Disconnected)
+	e.V[format.DestroyIdle] = r.Idle
 	return s.Append(e)
 }
 
@@ -179,8 +237,12 @@ func (d *Decoder) state(rec []byte, s Sink) error {
 	if err != nil {
 		return err
 	}
+	d.ev.Task = d.task(&r.Hdr, &r.Who, s)
+	return d.appendState(r, s)
+}
+
+func (d *Decoder) appendState(r *bpf.RawTcpState, s Sink) error {
 	e := &d.ev
-	e.Task = d.task(&r.Hdr, &r.Who, s)
 	e.V[format.TCPConn] = r.Conn
 	e.V[format.StateOld] = uint64(r.Hdr.Aux & 0xff)
 	e.V[format.StateNew] = uint64(r.Hdr.Aux >> 8 & 0xff)

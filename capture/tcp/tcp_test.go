@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -36,7 +37,7 @@ func samples() map[format.Kind][]byte {
 		format.KindTCPEndpoints: bytesOf(&bpf.RawTcpEndpoints{Hdr: hdr(bpf.RawKindTcpEndpoints, 5, 6, 1000),
 			Who: who("srv", 33), Netns: 4, Conn: 9, Laddr: v6, Raddr: v6, Lport: 80, Rport: 4000, Family: 6}),
 		format.KindTCPState: bytesOf(&bpf.RawTcpState{Hdr: hdr(bpf.RawKindTcpState, 5, 6, 1|7<<8|3<<16|1<<24),
-			Who: who("srv", 33), Err: 103, Conn: 9, Tx: 10, Rx: 11, Retransmits: 12, Srtt: 13, MinRtt: 14}),
+			Who: who("srv", 33), Err: 103, Conn: 9, Tx: 10, Rx: 11, Retransmits: 12, Srtt: 13, MinRtt: 14, SinceCall: 16}),
 		format.KindTCPConnect: bytesOf(&bpf.RawTcpConnect{Hdr: hdr(bpf.RawKindTcpConnect, 5, 6, 111),
 			Who: who("cli", 33), Fd: 3, Conn: 9, Duration: 100, Raddr: v4, Netns: 4, Rport: 80, Family: 4}),
 		format.KindTCPAccept: bytesOf(&bpf.RawTcpAccept{Hdr: hdr(bpf.RawKindTcpAccept, 5, 6, 8),
@@ -44,7 +45,7 @@ func samples() map[format.Kind][]byte {
 		format.KindTCPRetransmit: bytesOf(&bpf.RawTcpRetransmit{Hdr: hdr(bpf.RawKindTcpRetransmit, 0, 0, 2), Conn: 9}),
 		format.KindTCPReset:      bytesOf(&bpf.RawTcpReset{Hdr: hdr(bpf.RawKindTcpReset, 0, 0, 1|8<<8|14<<16), Conn: 9}),
 		format.KindTCPDestroy: bytesOf(&bpf.RawTcpDestroy{Hdr: hdr(bpf.RawKindTcpDestroy, 0, 0, 3),
-			Conn: 9, Tx: 1, Rx: 2, MinRtt: 4, Disconnected: 2}),
+			Conn: 9, Tx: 1, Rx: 2, MinRtt: 4, Disconnected: 2, Idle: 17}),
 		format.KindTCPSnapshot: bytesOf(&bpf.RawTcpSnapshot{Hdr: hdr(bpf.RawKindTcpSnapshot, 5, 6, 1|8<<8),
 			Who: who("srv", 33), Fd: 8, Conn: 9, Tx: 1, Rx: 2, Retransmits: 3, Srtt: 4, MinRtt: 5}),
 	}
@@ -53,12 +54,12 @@ func samples() map[format.Kind][]byte {
 func TestDecode(t *testing.T) {
 	want := map[format.Kind][]uint64{ // strings are rows: see below
 		format.KindTCPEndpoints:  {9, 4, format.FamilyIPv6, 1, 80, 1, 4000, 1000},
-		format.KindTCPState:      {9, 1, 7, 103, 3, 10, 11, 12, 13, 14, 1},
+		format.KindTCPState:      {9, 1, 7, 103, 3, 10, 11, 12, 13, 14, 1, 16},
 		format.KindTCPConnect:    {9, 3, 111, 100, 33, 1, 80, format.FamilyIPv4, 4},
 		format.KindTCPAccept:     {9, 8, 33},
 		format.KindTCPRetransmit: {9, 2},
 		format.KindTCPReset:      {9, format.ResetReceived, 14, 8},
-		format.KindTCPDestroy:    {9, 1, 2, 3, 4, format.DisconnectYes},
+		format.KindTCPDestroy:    {9, 1, 2, 3, 4, format.DisconnectYes, 17},
 		format.KindTCPSnapshot:   {9, format.SnapshotEnd, 8, 8, 33, 1, 2, 3, 4, 5},
 	}
 	named := map[format.Kind]task{
@@ -96,12 +97,86 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-func TestDecodeRefuses(t *testing.T) {
+// pairs are the records that are two events.
+func pairs() map[format.Kind][]byte {
+	state := bpf.RawTcpState{Hdr: hdr(bpf.RawKindTcpOpened, 5, 6, 7|2<<8|1<<24), Who: who("cli", 33), Conn: 9, Tx: 10, Rx: 11, Retransmits: 12, Srtt: 13, MinRtt: 14, SinceCall: 16}
+	opened := bpf.RawTcpOpened{State: state, Netns: 4, Uid: 1000, Laddr: [16]uint8{192, 0, 2, 1}, Raddr: [16]uint8{192, 0, 2, 2}, Lport: 80, Rport: 4000, Family: 4, Birth: 1}
+	ended := bpf.RawTcpEnded{State: state, Destroyed: 99, Disconnected: 1, Idle: 15}
+	ended.State.Hdr.Kind = uint8(bpf.RawKindTcpEnded)
+	return map[format.Kind][]byte{format.KindTCPEndpoints: bytesOf(&opened), format.KindTCPDestroy: bytesOf(&ended)}
+}
+
+func TestDecodePairs(t *testing.T) {
+	state := []uint64{9, 7, 2, 0, 0, 10, 11, 12, 13, 14, 1, 16}
+	for kind, want := range map[format.Kind][]uint64{
+		format.KindTCPEndpoints: {9, 4, format.FamilyIPv4, 1, 80, 2, 4000, 1000},
+		format.KindTCPDestroy:   {9, 10, 11, 12, 14, format.DisconnectNo, 15},
+	} {
+		var d Decoder
+		m := newMemory()
+		rec := pairs()[kind]
+		if err := d.Decode(rec, m); err != nil {
+			t.Fatal(err)
+		}
+		if len(rec) > 2*100 {
+			t.Errorf("%s: the record of two events has %d bytes, over 200", format.Kinds[kind].Name, len(rec))
+		}
+		if len(m.events) != 2 {
+			t.Fatalf("%s: %d events, want 2", format.Kinds[kind].Name, len(m.events))
+		}
+		other, change := m.events[0], m.events[1]
+		at, task := int64(77), uint32(5)
+		if kind == format.KindTCPDestroy {
+			other, change, at, task = change, other, 99, 0
+		}
+		if other.Kind != kind || other.Time != at || m.tasks[other.Task].pid != task {
+			t.Errorf("%s: kind %d at %d by %+v", format.Kinds[kind].Name, other.Kind, other.Time, m.tasks[other.Task])
+		}
+		if change.Kind != format.KindTCPState || change.Time != 77 || m.tasks[change.Task].comm != "cli" {
+			t.Errorf("%s: beside it kind %d at %d by %+v", format.Kinds[kind].Name, change.Kind, change.Time, m.tasks[change.Task])
+		}
+		if got := other.V[:len(want)]; !slices.Equal(got, want) {
+			t.Errorf("%s: %d, want %d", format.Kinds[kind].Name, got, want)
+		}
+		if got := change.V[:len(state)]; !slices.Equal(got, state) {
+			t.Errorf("%s: the state beside it %d, want %d", format.Kinds[kind].Name, got, state)
+		}
+	}
+}
+
+// The addresses of a connection are a task's doing only at its birth, whoever
+// changed the state beside them.
+func TestDecodeOpenedByPacket(t *testing.T) {
+	rec := pairs()[format.KindTCPEndpoints]
+	rec[unsafe.Offsetof(bpf.RawTcpOpened{}.Birth)] = 0
+	var d Decoder
+	m := newMemory()
+	if err := d.Decode(rec, m); err != nil {
+		t.Fatal(err)
+	}
+	if m.events[0].Task != 0 || m.events[1].Task == 0 {
+		t.Errorf("tasks %d and %d, want only that of the state", m.events[0].Task, m.events[1].Task)
+	}
+}
+
+// records are all samples, with what to call them.
+func records() map[string][]byte {
+	all := map[string][]byte{}
 	for kind, rec := range samples() {
+		all[format.Kinds[kind].Name] = rec
+	}
+	for kind, rec := range pairs() {
+		all[format.Kinds[kind].Name+" and tcp.state"] = rec
+	}
+	return all
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for name, rec := range records() {
 		for n := range rec {
 			var d Decoder
 			if err := d.Decode(rec[:n], newMemory()); err == nil {
-				t.Fatalf("%s: %d bytes of %d were enough", format.Kinds[kind].Name, n, len(rec))
+				t.Fatalf("%s: %d bytes of %d were enough", name, n, len(rec))
 			}
 		}
 	}
@@ -128,10 +203,10 @@ var errFull = errors.New("full")
 func (full) Append(*format.Event) error { return errFull }
 
 func TestDecodeReturnsSinkError(t *testing.T) {
-	for kind, rec := range samples() {
+	for name, rec := range records() {
 		var d Decoder
 		if err := d.Decode(rec, full{newMemory()}); !errors.Is(err, errFull) {
-			t.Errorf("%s: %v, want the sink's error", format.Kinds[kind].Name, err)
+			t.Errorf("%s: %v, want the sink's error", name, err)
 		}
 	}
 }
@@ -157,13 +232,13 @@ func TestCachesAreBounded(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, rec := range samples() {
+	for _, rec := range records() {
 		f.Add(rec)
 	}
 	f.Fuzz(func(t *testing.T, rec []byte) {
 		var d Decoder
 		m := newMemory()
-		if err := d.Decode(rec, m); (err == nil) != (len(m.events) == 1) {
+		if err := d.Decode(rec, m); (err == nil) != (len(m.events) > 0) {
 			t.Fatalf("error %v with %d events", err, len(m.events))
 		}
 	})

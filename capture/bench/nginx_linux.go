@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// A load is a way to use a web server; its figure is requests a second.
+type load struct {
+	name   string
+	tool   string
+	args   []string
+	prefix string // of the line that holds the figure
+}
+
+const site = "http://127.0.0.1:18080/"
+
+// Each request on a connection of its own is the worst that can be asked of
+// whoever records connections; servers are measured with connections kept.
+var loads = []load{
+	{"a connection a request (ab -c 20)", "ab", []string{"-q", "-n", "15000", "-c", "20", site}, "Requests per second:"},
+	{"kept connections (wrk -c 64)", "wrk", []string{"-t", "1", "-c", "64", "-d", "1", site}, "Requests/sec:"},
+}
+
+func (l load) run() (float64, error) {
+	out, err := exec.Command(l.tool, l.args...).Output()
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(out) {
+		if v, ok := bytes.CutPrefix(line, []byte(l.prefix)); ok {
+			return strconv.ParseFloat(string(bytes.Fields(v)[0]), 64)
+		}
+	}
+	return 0, fmt.Errorf("%s printed no rate: %s", l.tool, out)
+}
+
+// nginx is the throughput of a real server, recorded and not. The floor are
+// empty programs at the same hooks, with nobody who reads anything.
+func (b *bench) nginx() error {
+	for _, tool := range []string{"nginx", "ab", "wrk"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			b.row("skipped", "%s is not installed", tool)
+			return nil
+		}
+	}
+	server, err := b.serve()
+	if err != nil {
+		return err
+	}
+	defer func() { server.Process.Signal(syscall.SIGTERM); server.Wait() }()
+	for _, l := range loads {
+		sides := []*webSide{
+			{name: "unrecorded", run: l.run},
+			{name: "floor: empty programs at the same hooks", run: func() (float64, error) { return b.emptyHooks(l) }},
+			{name: "recorded, the whole machine", run: func() (float64, error) { return b.recorded(l) }},
+			{name: "recorded, -p nginx", run: func() (float64, error) { return b.recorded(l, "-p", strconv.Itoa(server.Process.Pid)) }},
+		}
+		for range b.rounds {
+			for _, s := range sides {
+				rate, err := s.run()
+				if err != nil {
+					return fmt.Errorf("%s: %s: %w", l.name, s.name, err)
+				}
+				s.rates = append(s.rates, rate)
+			}
+		}
+		plain := median(sides[0].rates)
+		b.row(l.name, "%.0f requests a second unrecorded", plain)
+		for _, s := range sides[1:] {
+			b.row("  "+s.name, "%.0f requests a second: %.3f", median(s.rates), median(s.rates)/plain)
+		}
+	}
+	return b.breakdown(loads[0])
+}
+
+// A webSide is one way to serve the same load.
+type webSide struct {
+	name  string
+	run   func() (float64, error)
+	rates []float64
+}
+
+// serve starts nginx.
+func (b *bench) serve() (*exec.Cmd, error) {
+	dir, err := filepath.Abs(b.dir)
+	if err != nil {
+		return nil, err
+	}
+	conf := fmt.Sprintf("daemon off; pid %[1]s/nginx.pid; error_log %[1]s/nginx.log; events {} http { access_log off; client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s; server { listen 127.0.0.1:18080; return 200 hello; } }", dir)
+	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o644); err != nil {
+		return nil, err
+	}
+	server := exec.Command("nginx", "-c", filepath.Join(dir, "nginx.conf"))
+	if err := server.Start(); err != nil {
+		return nil, err
+	}
+	if err := waitServer(site); err != nil {
+		server.Process.Kill()
+		return nil, errors.Join(err, server.Wait())
+	}
+	return server, nil
+}
+
+func waitServer(url string) error {
+	var err error
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		var resp *http.Response
+		if resp, err = http.Get(url); err == nil {
+			return resp.Body.Close()
+		}
+	}
+	return err
+}
+
+// recorded is the load while tcap records.
+func (b *bench) recorded(l load, flags ...string) (float64, error) {
+	_, stop, err := b.startNginxRecorder(flags...)
+	if err != nil {
+		return 0, err
+	}
+	rate, err := l.run()
+	if err := errors.Join(err, stop()); err != nil {
+		return 0, err
+	}
+	_, err = b.look("nginx")
+	return rate, err
+}
+
+func (b *bench) startNginxRecorder(flags ...string) (pid int, stop func() error, err error) {
+	args := append([]string{"record", "--force", "-e", "tcp"}, flags...)
+	rec := exec.Command(b.tcap, append(args, "-o", b.capture("nginx"))...)
+	if stop, err = startRecorder(rec); err != nil {
+		return 0, nil, err
+	}
+	return rec.Process.Pid, stop, nil
+}
+
+// breakdown is where the time of a recorded request goes: in the programs, by
+// the kernel's own measuring (which costs some 50 ns a run itself), and in the
+// recorder.
+func (b *bench) breakdown(l load) error {
+	stats, err := enableStats()
+	if err != nil {
+		return err
+	}
+	defer stats.Close()
+	rec, stop, err := b.startNginxRecorder()
+	if err != nil {
+		return err
+	}
+	before, err := cpuTime(rec)
+	if err != nil {
+		return errors.Join(err, stop())
+	}
+	if _, err := l.run(); err != nil {
+		return errors.Join(err, stop())
+	}
+	time.Sleep(100 * time.Millisecond) // what is in the ring belongs to the load
+	after, errCPU := cpuTime(rec)
+	programs, errProgs := programStats()
+	if err := errors.Join(errCPU, errProgs, stop()); err != nil {
+		return err
+	}
+	i, err := b.look("nginx")
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseFloat(l.args[2], 64)
+	if err != nil {
+		return err
+	}
+	b.row("where it goes, a request", "%.1f events in the file, %.0f bytes", float64(i.Events)/n, float64(i.File.Bytes)/n)
+	b.row("  recorder", "%.0f ns of CPU time", float64(after-before)/n)
+	for _, p := range programs {
+		if p.runs > 0 {
+			b.row("  "+p.name, "%.0f ns in %.1f runs", float64(p.spent)/n, float64(p.runs)/n)
+		}
+	}
+	return nil
+}
