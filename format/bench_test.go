@@ -85,29 +85,32 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkAppendOnly is Append without the encoding of full blocks.
 func BenchmarkAppendOnly(b *testing.B) {
 	events := perlLike(1 << 16)
-	blk, live := newBuilder(), newLiveBlocks()
+	blk, live, pairs := newBuilder(DefaultBlockEvents), newLiveBlocks(), new(pairing)
 	b.ResetTimer()
 	for n := 0; n < b.N; n++ {
 		if n&(1<<16-1) == 0 {
 			blk.reset()
+			pairs.begin()
 			blk.number++
 		}
-		blk.append(&events[n&(1<<16-1)], live)
+		blk.append(&events[n&(1<<16-1)], pairs, live)
 	}
 }
 
 // BenchmarkEncode is the work of the Writer's goroutine.
 func BenchmarkEncode(b *testing.B) {
 	events := perlLike(DefaultBlockEvents)
-	blk, live := newBuilder(), newLiveBlocks()
+	blk, live, pairs := newBuilder(DefaultBlockEvents), newLiveBlocks(), new(pairing)
 	var enc columnEncoder
 	var sizes [256]int
 	for n := 0; n < b.N; n += len(events) {
 		b.StopTimer()
 		blk.reset()
+		pairs.begin()
 		for i := range events {
-			blk.append(&events[i], live)
+			blk.append(&events[i], pairs, live)
 		}
+		blk.seal(pairs)
 		b.StartTimer()
 		blk.encode(&enc, &sizes)
 	}

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -56,8 +57,6 @@ type columnEncoder struct {
 	nums []uint64
 	exc  []byte
 	est  widthEstimate
-
-	reuse reuse
 }
 
 // transformOf is how values of a type become numbers, where nothing better is
@@ -99,16 +98,11 @@ func (c *columnEncoder) append(kind Kind, field byte, typ FieldType, trans byte,
 			break
 		}
 	}
-	c.dst = append(c.dst, byte(kind), field, byte(typ))
 	if constant {
-		var v [10]byte
-		n := binary.PutUvarint(v[:], nums[0])
-		c.dst = append(c.dst, encConst|trans)
-		c.dst = binary.AppendUvarint(c.dst, uint64(len(vals)))
-		c.dst = binary.AppendUvarint(c.dst, uint64(n))
-		c.dst = append(c.dst, v[:n]...)
+		c.appendConstant(kind, field, typ, trans, nums[0], len(nums))
 		return
 	}
+	c.dst = append(c.dst, byte(kind), field, byte(typ))
 	width := c.est.width(nums)
 	c.exceptions(nums, width)
 	c.dst = append(c.dst, encPlanes|trans)
@@ -116,6 +110,29 @@ func (c *columnEncoder) append(kind Kind, field byte, typ FieldType, trans byte,
 	c.dst = binary.AppendUvarint(c.dst, uint64(1+width*len(nums)+len(c.exc)))
 	c.dst = append(c.dst, byte(width))
 	c.planes(nums, width)
+}
+
+// appendConstant adds a column of n rows that are all v.
+func (c *columnEncoder) appendConstant(kind Kind, field byte, typ FieldType, trans byte, v uint64, n int) {
+	c.dst = append(c.dst, byte(kind), field, byte(typ), encConst|trans)
+	c.dst = binary.AppendUvarint(c.dst, uint64(n))
+	c.dst = binary.AppendUvarint(c.dst, uint64(uvarintLen(v)))
+	c.dst = binary.AppendUvarint(c.dst, v)
+}
+
+// appendKinds adds the kinds of all events, of which there are fewer than 255.
+func (c *columnEncoder) appendKinds(kinds []byte) {
+	n := len(kinds)
+	if n == bytes.Count(kinds, kinds[:1]) {
+		c.appendConstant(fieldCommon, fieldKind, TypeUint, transNone, uint64(kinds[0]), n)
+		return
+	}
+	c.dst = append(c.dst, byte(fieldCommon), fieldKind, byte(TypeUint), encPlanes|transNone)
+	c.dst = binary.AppendUvarint(c.dst, uint64(n))
+	c.dst = binary.AppendUvarint(c.dst, uint64(1+n))
+	c.dst = append(c.dst, 1)
+	copy(c.plane(n), kinds)
+	c.cut(n)
 }
 
 func (c *columnEncoder) deltas(vals []uint64, shift uint) []uint64 {
@@ -145,17 +162,34 @@ func (c *columnEncoder) exceptions(nums []uint64, width int) {
 func (c *columnEncoder) planes(nums []uint64, width int) {
 	n := len(nums)
 	limit := uint64(0xff) << (8 * (width - 1))
-	for p := range width {
-		c.cut(n)
-		at, shift := len(c.dst), uint(8*p)
-		c.dst = slices.Grow(c.dst, n)[:at+n]
+	c.dst = slices.Grow(c.dst, width*n) // once: two planes are written at a time
+	for p := 0; p < width; p++ {
+		low := c.plane(n)
+		if p+1 == width {
+			for i, v := range nums {
+				low[i] = byte(min(v, limit) >> (8 * p & 63))
+			}
+			break
+		}
+		// Two at once, since the numbers come from memory.
+		p++
+		high := c.plane(n)
 		for i, v := range nums {
-			c.dst[at+i] = byte(min(v, limit) >> shift)
+			v = min(v, limit) >> (8 * (p - 1) & 63)
+			low[i], high[i] = byte(v), byte(v>>8)
 		}
 	}
 	c.cut(len(c.exc))
 	c.dst = append(c.dst, c.exc...)
 	c.cut(n)
+}
+
+// plane makes room for n bytes of a column.
+func (c *columnEncoder) plane(n int) []byte {
+	c.cut(n)
+	at := len(c.dst)
+	c.dst = slices.Grow(c.dst, n)[:at+n]
+	return c.dst[at : at+n : at+n]
 }
 
 // minCut is how many bytes are worth statistics of their own.

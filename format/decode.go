@@ -315,3 +315,23 @@ func (b *Batch) born(p *placement, h *heapColumns, row uint32, died, back uint64
 	p.born(*v, size)
 	return nil
 }
+
+// A placement is the state of the reuse prediction on its way through a block.
+type placement struct {
+	*reuse
+	task  TaskID
+	addrs []uint64 // of each birth
+	sizes []uint64
+}
+
+// died puts the block that was born back births ago on its list.
+func (p *placement) died(back uint64) {
+	if back != 0 {
+		i := uint64(len(p.addrs)) - back
+		p.freed(p.task, p.sizes[i], p.addrs[i])
+	}
+}
+
+func (p *placement) born(addr, size uint64) {
+	p.addrs, p.sizes = append(p.addrs, addr), append(p.sizes, size)
+}

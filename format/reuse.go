@@ -17,6 +17,7 @@ import "fmt"
 type reuse struct {
 	heads [reuseLists]int32 // index into nodes + 1, 0 is the empty list
 	nodes []reuseNode
+	spare int32  // nodes that are on no list, likewise
 	next  uint64 // the end of the last block that was not predicted
 	shift uint   // of differences: 4, 3 or 0
 }
@@ -35,7 +36,7 @@ const (
 
 func (r *reuse) reset(shift uint) {
 	r.heads = [reuseLists]int32{}
-	r.nodes, r.next, r.shift = r.nodes[:0], 0, shift
+	r.nodes, r.spare, r.next, r.shift = r.nodes[:0], 0, 0, shift
 }
 
 // list is the list of freed blocks for a size and a task. Sizes count in steps
@@ -55,23 +56,38 @@ const maxReuseAddr = 1 << 62
 // freed puts a block that died on its list.
 func (r *reuse) freed(task TaskID, size, addr uint64) {
 	l := reuseList(task, size)
-	r.nodes = append(r.nodes, reuseNode{addr, r.heads[l]})
-	r.heads[l] = int32(len(r.nodes))
+	i := r.spare
+	if i != 0 {
+		r.spare = r.nodes[i-1].next
+		r.nodes[i-1] = reuseNode{addr, r.heads[l]}
+	} else {
+		r.nodes = append(r.nodes, reuseNode{addr, r.heads[l]})
+		i = int32(len(r.nodes))
+	}
+	r.heads[l] = i
 }
 
-// code returns how addr is stored.
+// take takes the node at the place off its list.
+func (r *reuse) take(at *int32) {
+	i := *at
+	n := &r.nodes[i-1]
+	*at = n.next
+	n.next, r.spare = r.spare, i
+}
+
+// code returns how addr is stored, with distances in bytes.
 func (r *reuse) code(task TaskID, size, addr uint64) uint64 {
 	at := &r.heads[reuseList(task, size)]
 	for depth := uint64(0); depth < reuseDepth && *at != 0; depth++ {
 		n := &r.nodes[*at-1]
 		if n.addr == addr {
-			*at = n.next
+			r.take(at)
 			return depth
 		}
 		at = &n.next
 	}
-	diff := int64(addr-r.next) >> r.shift
-	r.next = addr + chunk(size)&^(1<<r.shift-1)
+	diff := int64(addr - r.next)
+	r.next = addr + chunk(size) // which is a multiple of every unit
 	return codeFar + zigzag(diff)
 }
 
@@ -79,7 +95,7 @@ func (r *reuse) code(task TaskID, size, addr uint64) uint64 {
 func (r *reuse) addr(task TaskID, size, code uint64) (uint64, error) {
 	if code >= codeFar {
 		addr := r.next + uint64(unzigzag(code-codeFar))<<r.shift
-		r.next = addr + chunk(size)&^(1<<r.shift-1)
+		r.next = addr + chunk(size)
 		return addr, nil
 	}
 	at := &r.heads[reuseList(task, size)]
@@ -89,7 +105,7 @@ func (r *reuse) addr(task TaskID, size, code uint64) (uint64, error) {
 	if *at == 0 {
 		return 0, fmt.Errorf("%w: reused address of an empty list", ErrMalformed)
 	}
-	n := &r.nodes[*at-1]
-	*at = n.next
-	return n.addr, nil
+	addr := r.nodes[*at-1].addr
+	r.take(at)
+	return addr, nil
 }

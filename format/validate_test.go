@@ -86,9 +86,9 @@ func TestValidateFinds(t *testing.T) {
 		"has 7 events":                      func(w *Writer) { w.sink.block(BlockInfo{Type: BlockSchema, Events: 7}, []byte("[]")) },
 		"unknown type":                      func(w *Writer) { w.sink.block(BlockInfo{Type: 70}, nil) },
 		"a second time": func(w *Writer) {
-			col := w.cur.cols[KindFree][FreeAddr]
+			col := w.cur.of[KindFree].fields[FreeAddr]
 			col[len(col)-1] = 3 // the last free now ends the block that the first did
-			w.cur.escapes[KindFree] = nil
+			w.cur.of[KindFree].escapes = nil
 		},
 		"not in the index": func(w *Writer) { w.sink.index[0].FirstTime = 5 },
 		"counts":           func(w *Writer) { w.sink.tally[KindComm].Events = 3 },

@@ -48,7 +48,7 @@ type Writer struct {
 
 	start  int64    // of the header's clock anchor, ns; what text is relative to
 	spaces []uint32 // address space by task
-	live   spaceTables
+	pairs  pairing
 }
 
 // WriterStats say what a Writer has done so far.
@@ -89,7 +89,8 @@ func NewWriter(w io.Writer, h Header, o WriterOptions) (*Writer, error) {
 	if wr.sink, err = newSink(w, h, o.Level, wr.free, &wr.sticky); err != nil {
 		return nil, err
 	}
-	wr.cur, wr.made = newBuilder(), 1
+	wr.cur, wr.made = newBuilder(wr.max), 1
+	wr.pairs.births = make([]birth, 0, wr.max)
 	wr.begin()
 	go wr.sink.run()
 	return wr, nil
@@ -105,6 +106,7 @@ func (w *Writer) begin() {
 	w.cur.reset()
 	w.cur.number, w.cur.ordinal = w.blocks, w.events
 	w.blocks++
+	w.pairs.begin()
 }
 
 // Append adds an event. It copies e. The error is that of an earlier write, or
@@ -126,10 +128,10 @@ func (w *Writer) Append(e *Event) error {
 		_ = w.hand(nil) // the error is sticky and returned below
 	}
 	w.byKind[e.Kind]++
-	w.cur.append(e, w.live.of(w.spaces[e.Task]))
+	w.cur.append(e, &w.pairs, w.pairs.live.of(w.spaces[e.Task]))
 	switch e.Kind {
 	case KindFork, KindExec, KindExit:
-		w.live.process(e, w.spaces[e.Task])
+		w.pairs.live.process(e, w.spaces[e.Task])
 	case KindLoss:
 		w.lost[lossKind(e)] += e.V[LossCount]
 	}
@@ -143,6 +145,7 @@ func (w *Writer) Append(e *Event) error {
 // closed when everything up to it was written.
 func (w *Writer) hand(done chan struct{}) error {
 	b := w.cur
+	b.seal(&w.pairs)
 	for table := range w.rows {
 		b.tables = w.rows[table].appendFresh(b.tables, table)
 	}
@@ -163,7 +166,7 @@ func (w *Writer) empty() *builder {
 	}
 	if w.made < builders {
 		w.made++
-		return newBuilder()
+		return newBuilder(w.max)
 	}
 	return <-w.free
 }
