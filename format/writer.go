@@ -10,7 +10,7 @@ import (
 
 // WriterOptions tune a Writer; the zero value is what is recommended.
 type WriterOptions struct {
-	Level       zstd.EncoderLevel // default zstd.SpeedDefault
+	Level       zstd.EncoderLevel // default zstd.SpeedFastest
 	BlockEvents int               // events in a block, at most 262144; default DefaultBlockEvents
 }
 
@@ -65,7 +65,7 @@ type WriterStats struct {
 // write error.
 func NewWriter(w io.Writer, h Header, o WriterOptions) (*Writer, error) {
 	if o.Level == 0 {
-		o.Level = zstd.SpeedDefault
+		o.Level = zstd.SpeedFastest
 	}
 	if o.BlockEvents <= 0 {
 		o.BlockEvents = DefaultBlockEvents
