@@ -18,7 +18,7 @@ packages() {
 	test)     echo binutils gcc g++ gdb libc6-dev libc6-dbg musl-tools libjemalloc-dev \
 	               libgoogle-perftools-dev libmimalloc-dev iproute2 procps valgrind ;;
 	demo)     echo gcc libc6-dev ;;
-	bench)    echo gcc libc6-dev bpftrace heaptrack perl redis-server nginx-light apache2-utils ;;
+	bench)    echo gcc libc6-dev bpftrace heaptrack perl redis-server nginx-light apache2-utils wrk ;;
 	# qemu-system-common brings virtiofsd on Debian 12.
 	vm)       echo busybox-static gcc libc6-dev qemu-system-x86 qemu-system-common ;;
 	*)        echo "deps.sh: unknown purpose '$1'; known: build generate test demo bench vm" >&2; exit 2 ;;

@@ -38,7 +38,8 @@ func main() {
 	flag.StringVar(&b.profile, "profile", "", "write a CPU profile of the recorder to `FILE`, in the section recorder")
 	flag.StringVar(&b.load, "load", "pairs", "the `program` that the section recorder records: pairs or mix")
 	flag.IntVar(&b.pairs, "pairs", 3_000_000, "blocks that it allocates")
-	only := flag.String("only", "", "run only these `sections`, by comma: heap, recorder, size, analysis, tcp, nginx")
+	only := flag.String("only", "", "run only these `sections`, by comma: heap, recorder, size, analysis, tcp, nginx, million")
+	thousands := flag.Int("connections", 500, "thousands of connections at once, each of two ends")
 	flag.Parse()
 
 	sections := []struct {
@@ -51,6 +52,7 @@ func main() {
 		{"analysis", func() error { return b.analysis(*events) }},
 		{"tcp", b.tcp},
 		{"nginx", b.nginx},
+		{"million", func() error { return b.million(*thousands) }},
 	}
 	failed := false
 	for _, s := range sections {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strconv"
@@ -49,10 +50,13 @@ func startRecorder(rec *exec.Cmd) (stop func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
+	path := rec.Args[len(rec.Args)-1]
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // one of before would pass for this one's
+		return nil, err
+	}
 	if err := rec.Start(); err != nil {
 		return nil, err
 	}
-	path := rec.Args[len(rec.Args)-1]
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if st, err := os.Stat(path); err == nil && st.Size() > 0 {
 			break

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -44,7 +46,8 @@ func (l load) run() (float64, error) {
 }
 
 // nginx is the throughput of a real server, recorded and not. The floor are
-// empty programs at the same hooks, with nobody who reads anything.
+// empty programs at the same hooks, with nobody who reads anything. The best
+// rounds are told beside the medians: other load only ever takes away.
 func (b *bench) nginx() error {
 	for _, tool := range []string{"nginx", "ab", "wrk"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -57,12 +60,16 @@ func (b *bench) nginx() error {
 		return err
 	}
 	defer func() { server.Process.Signal(syscall.SIGTERM); server.Wait() }()
+	pids, err := family(server.Process.Pid)
+	if err != nil {
+		return err
+	}
 	for _, l := range loads {
 		sides := []*webSide{
 			{name: "unrecorded", run: l.run},
 			{name: "floor: empty programs at the same hooks", run: func() (float64, error) { return b.emptyHooks(l) }},
 			{name: "recorded, the whole machine", run: func() (float64, error) { return b.recorded(l) }},
-			{name: "recorded, -p nginx", run: func() (float64, error) { return b.recorded(l, "-p", strconv.Itoa(server.Process.Pid)) }},
+			{name: "recorded, -p nginx", run: func() (float64, error) { return b.recorded(l, pids...) }},
 		}
 		for range b.rounds {
 			for _, s := range sides {
@@ -73,13 +80,27 @@ func (b *bench) nginx() error {
 				s.rates = append(s.rates, rate)
 			}
 		}
-		plain := median(sides[0].rates)
-		b.row(l.name, "%.0f requests a second unrecorded", plain)
+		plain, best := median(sides[0].rates), slices.Max(sides[0].rates)
+		b.row(l.name, "%.0f requests a second unrecorded, %.0f in the best round", plain, best)
 		for _, s := range sides[1:] {
-			b.row("  "+s.name, "%.0f requests a second: %.3f", median(s.rates), median(s.rates)/plain)
+			m, top := median(s.rates), slices.Max(s.rates)
+			b.row("  "+s.name, "%.0f: %.3f; in the best round %.0f: %.3f", m, m/plain, top, top/best)
 		}
 	}
 	return b.breakdown(loads[0])
+}
+
+// family is -p for a process and for each of its children, which do nginx's work.
+func family(pid int) ([]string, error) {
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid))
+	if err != nil {
+		return nil, err
+	}
+	flags := []string{"-p", strconv.Itoa(pid)}
+	for _, c := range strings.Fields(string(children)) {
+		flags = append(flags, "-p", c)
+	}
+	return flags, nil
 }
 
 // A webSide is one way to serve the same load.

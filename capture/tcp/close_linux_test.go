@@ -186,6 +186,17 @@ var closes = []struct {
 		p.cli.do("close 1")
 	}, side{states: active + "1>4! 4>5 5>7", tx: 1000, rx: 5000},
 		side{states: passive + "1>8 8>9! 9>7", tx: 5000, rx: 1000}},
+	{"half-close by the server", func(p *play) {
+		p.connect()
+		p.srv.do("send 1 1000")
+		p.srv.do("shutdown 1 1")
+		p.cli.do("recv 1 -1")
+		p.cli.do("send 1 5000")
+		p.cli.do("close 1")
+		p.srv.do("recv 1 -1")
+		p.srv.do("close 1")
+	}, side{states: active + "1>8 8>9! 9>7", tx: 5000, rx: 1000},
+		side{states: passive + "1>4! 4>5 5>7", tx: 1000, rx: 5000}},
 	{"unread data", func(p *play) {
 		p.connect()
 		p.srv.do("send 1 100")

@@ -39,6 +39,12 @@ type recording struct {
 // what they become.
 func record(t testing.TB, pids ...int) *recording {
 	t.Helper()
+	return recordWith(t, 0, pids...)
+}
+
+// recordWith is record with a ring of so many bytes; 0 is the usual size.
+func recordWith(t testing.TB, ring uint32, pids ...int) *recording {
+	t.Helper()
 	kerneltest.Require(t)
 	spec, err := bpf.LoadRaw()
 	if err != nil {
@@ -46,6 +52,9 @@ func record(t testing.TB, pids ...int) *recording {
 	}
 	if err := spec.Variables["tcp_all"].Set(len(pids) == 0); err != nil {
 		t.Fatal(err)
+	}
+	if ring != 0 {
+		spec.Maps["events"].MaxEntries = ring
 	}
 	r := &recording{t: t, memory: newMemory()}
 	if err := spec.LoadAndAssign(&r.objs, nil); err != nil {
