@@ -64,6 +64,7 @@ type tcpClose struct {
 type tcpNames interface {
 	String(format.StringID) string
 	Task(format.TaskID) format.Task
+	Probe(format.ProbeID) (format.Probe, bool)
 }
 
 // tcpView turns records into rows.

@@ -209,8 +209,9 @@ const tcpEventLen = 3 + format.MaxFields
 
 type noNames struct{}
 
-func (noNames) String(format.StringID) string  { return "" }
-func (noNames) Task(format.TaskID) format.Task { return format.Task{} }
+func (noNames) String(format.StringID) string             { return "" }
+func (noNames) Task(format.TaskID) format.Task            { return format.Task{} }
+func (noNames) Probe(format.ProbeID) (format.Probe, bool) { return format.Probe{}, false }
 
 // FuzzTCP: whatever the events, nothing panics, a socket has no more rows than
 // beginnings, and no figure is impossible.
