@@ -3,6 +3,8 @@ module github.com/tcap-dev/tcap
 go 1.26.0
 
 require (
+	github.com/DataDog/go-sqllexer v0.2.6
+	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/cilium/ebpf v0.22.0
 	github.com/dustin/go-humanize v1.1.0
 	github.com/google/btree v1.1.3

@@ -31,7 +31,7 @@ type Analyzer struct {
 	Name  string // the word after "tcap analyze"
 	Short string // one line
 	Long  string // the help text
-	Pack  string // what must have been recorded, a word of Header.Packs
+	Pack  string // what must have been recorded, a word of Header.Packs; "" when the analyzer tells itself
 	// New registers the analyzer's own flags and returns the Runner that
 	// reads them once they have been parsed.
 	New func(fs *pflag.FlagSet) Runner
@@ -84,6 +84,7 @@ func List() []Analyzer {
 		heapAnalyzer,
 		tcpAnalyzer,
 		closesAnalyzer,
+		queriesAnalyzer,
 	}
 }
 

@@ -3,7 +3,6 @@ package analyze
 import (
 	"context"
 	"encoding/json"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -90,14 +89,8 @@ func TestClosesSelection(t *testing.T) {
 
 // TestClosesDocs: the documents name every reason, initiator and key.
 func TestClosesDocs(t *testing.T) {
-	keys, words := document(t, "json.md"), document(t, "analyze.md")
-	for _, typ := range []reflect.Type{reflect.TypeFor[closeRow](), reflect.TypeFor[closeGroup](), reflect.TypeFor[closeKey](), reflect.TypeFor[closesDocument]()} {
-		for i := range typ.NumField() {
-			if key := typ.Field(i).Tag.Get("json"); key != "" && key != "capture" && key != "completeness" && !strings.Contains(keys, "`"+key+"`") {
-				t.Errorf("docs/json.md does not name %s", key)
-			}
-		}
-	}
+	docKeys(t, closeRow{}, closeGroup{}, closeKey{}, closesDocument{})
+	words := document(t, "analyze.md")
 	for _, w := range append(closeReasons[:], closeInitiators[:]...) {
 		if !strings.Contains(words, "`"+w+"`") {
 			t.Errorf("docs/analyze.md does not name %s", w)

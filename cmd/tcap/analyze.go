@@ -61,7 +61,7 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if packs := r.Header().Packs; len(packs) > 0 && !slices.Contains(packs, a.Pack) {
+			if packs := r.Header().Packs; len(packs) > 0 && a.Pack != "" && !slices.Contains(packs, a.Pack) {
 				fmt.Fprintf(os.Stderr, "tcap: warning: %s was not recorded (only %s): analyze %s has nothing to go by\n", a.Pack, strings.Join(packs, ", "), a.Name)
 			}
 			// Decoded blocks are large and few: collecting twice as often costs

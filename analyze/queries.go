@@ -1,0 +1,201 @@
+package analyze
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tcap-dev/tcap/format"
+)
+
+var queriesAnalyzer = Analyzer{
+	Name:  "queries",
+	Short: "SQL by fingerprint: count, total, p50, p95, p99, max, the slowest with their text",
+	Long: `What the SQL servers that were recorded (-e mysql, -e postgres) executed, as the
+server itself saw it: the time of a query is that of the server's function, without
+the network.
+
+Queries that differ in their literals only are one row. A prepared statement shows
+the text that was seen when it was prepared. COM_PING and the like are left out
+unless --all is given.`,
+	New: func(fs *pflag.FlagSet) Runner {
+		o := new(queriesOptions)
+		o.by.of, o.sort.of = sortedKeys(queryGroups), sortedKeys(queryOrders)
+		fs.SortFlags = false
+		fs.DurationVar(&o.slower, "slower", 0, "only queries that took this `TIME` or longer, as 10ms")
+		fs.Var(&o.by, "by", "a row per `WHAT` instead of per fingerprint: "+strings.Join(o.by.of, ", "))
+		fs.Var(&o.sort, "sort", "`ORDER` of the rows: "+strings.Join(o.sort.of, ", ")+" (total)")
+		fs.UintVar(&o.top, "top", 0, "at most `N` rows; 0 is all, in text 20")
+		fs.UintVar(&o.examples, "examples", 3, "the `N` slowest of each row, with their text")
+		fs.BoolVar(&o.all, "all", false, "commands without SQL, too: ping, quit, close statement, ...")
+		return o
+	},
+}
+
+type queriesOptions struct {
+	slower   time.Duration
+	by, sort choice
+	top      uint
+	examples uint
+	all      bool
+}
+
+// Roles of the probes that queries are made of, and the names of their
+// arguments; docs/packs.md describes them.
+const (
+	roleQuery   = "query"
+	rolePrepare = "prepare"
+	roleExecute = "execute"
+)
+
+// A query is one that was executed.
+type query struct {
+	text     string // as much as was recorded
+	length   int    // bytes that there were
+	known    bool   // there is a text
+	print    string // fingerprint, or the command in parentheses
+	start    int64  // ns on the clock of the events
+	duration int64
+	task     format.TaskID
+	conn     string
+	user, db string
+}
+
+// queryGroups are what rows can stand for.
+var queryGroups = map[string]func(r *format.Reader, q *query) string{
+	"fingerprint": func(_ *format.Reader, q *query) string { return q.print },
+	"connection":  func(_ *format.Reader, q *query) string { return q.conn },
+	"user":        func(_ *format.Reader, q *query) string { return dash(q.user) },
+	"database":    func(_ *format.Reader, q *query) string { return dash(q.db) },
+	"thread": func(r *format.Reader, q *query) string {
+		t := r.Task(q.task)
+		return fmt.Sprintf("%d/%d %s", t.Pid, t.Tid, t.Comm)
+	},
+	"process": func(r *format.Reader, q *query) string {
+		t := r.Task(q.task)
+		return fmt.Sprintf("%d", t.Pid)
+	},
+}
+
+var queryOrders = map[string]func(a, b *queryGroup) int{
+	"total": func(a, b *queryGroup) int { return cmp.Compare(b.total, a.total) },
+	"count": func(a, b *queryGroup) int { return cmp.Compare(b.count, a.count) },
+	"max":   func(a, b *queryGroup) int { return cmp.Compare(b.most, a.most) },
+	"p99":   func(a, b *queryGroup) int { return cmp.Compare(b.quantile(0.99), a.quantile(0.99)) },
+	"mean":  func(a, b *queryGroup) int { return cmp.Compare(b.mean(), a.mean()) },
+}
+
+// A queryGroup is the queries of one row.
+type queryGroup struct {
+	latency
+	name    string
+	slowest []query // longest first
+}
+
+func (g *queryGroup) example(q *query, keep int) {
+	if keep == 0 || len(g.slowest) == keep && q.duration <= g.slowest[keep-1].duration {
+		return
+	}
+	at, _ := slices.BinarySearchFunc(g.slowest, q, func(a query, q *query) int {
+		return cmp.Or(cmp.Compare(q.duration, a.duration), -1) // of equal ones the first stays first
+	})
+	g.slowest = slices.Insert(g.slowest, at, *q)
+	g.slowest = g.slowest[:min(len(g.slowest), keep)]
+}
+
+// maxQueryGroups bounds the rows; what comes beyond is one row together.
+const maxQueryGroups = 20000
+
+const otherQueries = "(all others)"
+
+// Run makes one pass. Statements that were prepared before the window, or by
+// others, are known in it.
+func (o *queriesOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
+	res := &queriesResult{opt: *o, r: r, groups: map[string]*queryGroup{}}
+	if res.opt.by.is == "" {
+		res.opt.by.is = "fingerprint"
+	}
+	s := newQueryStream(r, res.put)
+	s.all, s.wanted = o.all, roleRecorded(r, roleQuery)
+	n := 0
+	for c, err := range r.Calls(format.Filter{}) {
+		if err != nil {
+			if isCorrupt(err) {
+				continue // told by Describe
+			}
+			return nil, fmt.Errorf("read calls: %w", err)
+		}
+		s.call(c, f)
+		if n++; n%4096 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	var err error
+	if res.capture, res.complete, err = Describe(r); err != nil {
+		return nil, err
+	}
+	res.stream = s
+	res.finish()
+	return res, nil
+}
+
+// roleRecorded reports whether a capture has probes of a role.
+func roleRecorded(r *format.Reader, role string) bool {
+	return slices.ContainsFunc(r.Probes(), func(p format.Probe) bool { return p.Role == role })
+}
+
+// queriesResult is the answer of "tcap analyze queries".
+type queriesResult struct {
+	opt      queriesOptions
+	r        *format.Reader
+	capture  Capture
+	complete Completeness
+	stream   *queryStream
+	groups   map[string]*queryGroup
+	rows     []*queryGroup
+	all      int // rows before --top
+	sum      latency
+}
+
+// Completeness is that of the capture.
+func (r *queriesResult) Completeness() Completeness { return r.complete }
+
+// put takes a query of the stream.
+func (r *queriesResult) put(q *query) {
+	if q.duration < int64(r.opt.slower) {
+		return
+	}
+	r.sum.add(q.duration)
+	name := queryGroups[r.opt.by.is](r.r, q)
+	g := r.groups[name]
+	if g == nil && len(r.groups) >= maxQueryGroups {
+		name = otherQueries
+		g = r.groups[name]
+	}
+	if g == nil {
+		g = &queryGroup{name: name}
+		r.groups[name] = g
+	}
+	g.add(q.duration)
+	g.example(q, int(min(r.opt.examples, 1000)))
+}
+
+func (r *queriesResult) finish() {
+	for _, g := range r.groups {
+		r.rows = append(r.rows, g)
+	}
+	order := queryOrders["total"]
+	if r.opt.sort.is != "" {
+		order = queryOrders[r.opt.sort.is]
+	}
+	slices.SortFunc(r.rows, func(a, b *queryGroup) int { return cmp.Or(order(a, b), cmp.Compare(a.name, b.name)) })
+	r.all = len(r.rows)
+	if r.opt.top > 0 {
+		r.rows = r.rows[:int(min(r.opt.top, uint(r.all)))]
+	}
+}

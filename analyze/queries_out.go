@@ -1,0 +1,248 @@
+package analyze
+
+import (
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tcap-dev/tcap/analyze/export"
+)
+
+const (
+	queryTextRows    = 20 // rows of a text report unless --top says otherwise
+	queryTextSlowest = 5
+	queryTextLines   = 4 // of an example's text
+)
+
+// Text implements Result.
+func (r *queriesResult) Text(w io.Writer, width int) error {
+	t := export.NewText(w, width)
+	width = max(width, export.MinWidth)
+	if len(r.rows) == 0 {
+		t.Line("No queries.")
+	} else {
+		r.textRows(t, width)
+		r.textSlowest(t, width)
+	}
+	t.Line("")
+	r.textSummary(t)
+	r.complete.text(t)
+	return t.Flush()
+}
+
+func (r *queriesResult) textRows(t *export.Text, width int) {
+	rows := r.rows
+	if r.opt.top == 0 {
+		rows = rows[:min(len(rows), queryTextRows)]
+	}
+	tab := export.Table{
+		Head:  []string{"COUNT", "TOTAL", "P50", "P95", "P99", "MAX", strings.ToUpper(r.opt.by.is)},
+		Right: []bool{true, true, true, true, true, true, false},
+	}
+	used := 0
+	for _, g := range rows {
+		row := []string{export.Count(g.count), briefNs(int64(min(g.total, uint64(maxTime)))),
+			briefNs(g.quantile(0.5)), briefNs(g.quantile(0.95)), briefNs(g.quantile(0.99)), briefNs(g.most), export.Escape(g.name)}
+		n := 0
+		for _, c := range row[:6] {
+			n += max(len(c), 6) + 2
+		}
+		used = max(used, n)
+		tab.Rows = append(tab.Rows, row)
+	}
+	for _, row := range tab.Rows {
+		row[6] = cutEnd(row[6], max(width-used, 16))
+	}
+	t.Table(tab, "")
+	if n := r.all - len(rows); n > 0 {
+		t.Line("%s more (--top)", export.Count(uint64(n)))
+	}
+}
+
+// textSlowest shows the slowest of all with their text.
+func (r *queriesResult) textSlowest(t *export.Text, width int) {
+	all := &queryGroup{}
+	for _, g := range r.rows {
+		for i := range g.slowest {
+			all.example(&g.slowest[i], queryTextSlowest)
+		}
+	}
+	if len(all.slowest) == 0 {
+		return
+	}
+	t.Line("")
+	t.Line("Slowest")
+	for i := range all.slowest {
+		q := &all.slowest[i]
+		task := r.r.Task(q.task)
+		who := fmt.Sprintf("%s at %s s, connection %s, thread %d", export.Duration(q.duration), seconds(r.capture.Since(q.start)),
+			export.Escape(q.conn), task.Tid)
+		if q.user != "" {
+			who += ", user " + export.Escape(q.user)
+		}
+		t.Line("  %s", cutEnd(who, width-2))
+		text := q.text
+		if !q.known {
+			text = q.print
+		}
+		for i, line := range wrapText(export.Escape(text), width-4, queryTextLines) {
+			if i == queryTextLines-1 && q.length > len(text) {
+				line = cutEnd(line+"…", width-4)
+			}
+			t.Line("    %s", line)
+		}
+	}
+}
+
+// wrapText breaks text into at most n lines of a width.
+func wrapText(s string, width, n int) []string {
+	var lines []string
+	for r := []rune(s); ; {
+		if len(r) <= width {
+			return append(lines, string(r))
+		}
+		if len(lines) == n-1 {
+			return append(lines, string(r[:width-1])+"…")
+		}
+		lines = append(lines, string(r[:width]))
+		r = r[width:]
+	}
+}
+
+// cutEnd shortens text to a width by leaving out its end.
+func cutEnd(s string, width int) string {
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	return string([]rune(s)[:width-1]) + "…"
+}
+
+func briefNs(ns int64) string { return brief(&ns) }
+
+func (r *queriesResult) textSummary(t *export.Text) {
+	s := r.stream
+	if !s.wanted {
+		t.Para("No probe of the role query was recorded: record with -e mysql or -e postgres.", "  ")
+		return
+	}
+	queries := export.Count(r.sum.count) + " queries"
+	if r.sum.count == 1 {
+		queries = "1 query"
+	}
+	out := fmt.Sprintf("%s in %s, %s in all", queries, counted(uint64(r.all), "row"), export.Duration(int64(min(r.sum.total, uint64(maxTime)))))
+	for _, n := range []struct {
+		n    uint64
+		what string
+	}{
+		{s.unfinished, "still running at the end"},
+		{s.unknown, "executed what was prepared before the recording"},
+		{s.cut, "recorded in part (a longer str or buf in the pack keeps more)"},
+		{s.faults, "with a text that could not be read"},
+	} {
+		if n.n > 0 {
+			out += fmt.Sprintf("; %s %s", export.Count(n.n), n.what)
+		}
+	}
+	t.Para(out+".", "  ")
+}
+
+// queriesDocument is the JSON form.
+type queriesDocument struct {
+	Capture      Capture      `json:"capture"`
+	Completeness Completeness `json:"completeness"`
+	By           string       `json:"by"`
+	Count        uint64       `json:"count"`
+	TotalNs      uint64       `json:"total_ns"`
+	Unfinished   uint64       `json:"unfinished"`
+	UnknownText  uint64       `json:"unknown_text"`
+	CutText      uint64       `json:"cut_text"`
+	Unreadable   uint64       `json:"unreadable_text"`
+	Queries      []queryRow   `json:"queries"`
+}
+
+type queryRow struct {
+	Fingerprint *string        `json:"fingerprint"`
+	Group       string         `json:"group"`
+	Count       uint64         `json:"count"`
+	TotalNs     uint64         `json:"total_ns"`
+	MeanNs      int64          `json:"mean_ns"`
+	P50Ns       int64          `json:"p50_ns"`
+	P95Ns       int64          `json:"p95_ns"`
+	P99Ns       int64          `json:"p99_ns"`
+	MaxNs       int64          `json:"max_ns"`
+	Examples    []queryExample `json:"examples"`
+}
+
+type queryExample struct {
+	Text        *string `json:"text"` // null: not known
+	LengthBytes int     `json:"length_bytes"`
+	StartNs     int64   `json:"start_ns"`
+	DurationNs  int64   `json:"duration_ns"`
+	Pid         uint32  `json:"pid"`
+	Tid         uint32  `json:"tid"`
+	Comm        string  `json:"comm"`
+	Connection  string  `json:"connection"`
+	User        *string `json:"user"`
+	Database    *string `json:"database"`
+}
+
+// JSON returns the document that docs/json.md describes.
+func (r *queriesResult) JSON() any {
+	s := r.stream
+	doc := queriesDocument{
+		Capture: r.capture, Completeness: r.complete, By: r.opt.by.is, Count: r.sum.count, TotalNs: r.sum.total,
+		Unfinished: s.unfinished, UnknownText: s.unknown, CutText: s.cut, Unreadable: s.faults, Queries: []queryRow{},
+	}
+	for _, g := range r.rows {
+		doc.Queries = append(doc.Queries, r.row(g))
+	}
+	return doc
+}
+
+func (r *queriesResult) row(g *queryGroup) queryRow {
+	row := queryRow{
+		Group: g.name, Count: g.count, TotalNs: g.total, MeanNs: g.mean(), P50Ns: g.quantile(0.5), P95Ns: g.quantile(0.95),
+		P99Ns: g.quantile(0.99), MaxNs: g.most, Examples: []queryExample{},
+	}
+	if r.opt.by.is == "fingerprint" {
+		row.Fingerprint = &g.name
+	}
+	for i := range g.slowest {
+		q := &g.slowest[i]
+		t := r.r.Task(q.task)
+		e := queryExample{
+			LengthBytes: q.length, StartNs: r.capture.Since(q.start), DurationNs: q.duration, Pid: t.Pid, Tid: t.Tid, Comm: t.Comm,
+			Connection: q.conn, User: text(q.user), Database: text(q.db),
+		}
+		if q.known {
+			e.Text = &q.text
+		}
+		row.Examples = append(row.Examples, e)
+	}
+	return row
+}
+
+// CSV writes a record per row.
+func (r *queriesResult) CSV(w io.Writer) error {
+	cw := csv.NewWriter(w)
+	cw.Write([]string{r.opt.by.is, "count", "total_ns", "mean_ns", "p50_ns", "p95_ns", "p99_ns", "max_ns", "slowest"})
+	for _, g := range r.rows {
+		row := r.row(g)
+		slowest := ""
+		if len(row.Examples) > 0 {
+			slowest = deref(row.Examples[0].Text)
+		}
+		cw.Write([]string{
+			cellText(g.name), decimal(row.Count), decimal(row.TotalNs), strconv.FormatInt(row.MeanNs, 10), strconv.FormatInt(row.P50Ns, 10),
+			strconv.FormatInt(row.P95Ns, 10), strconv.FormatInt(row.P99Ns, 10), strconv.FormatInt(row.MaxNs, 10), cellText(slowest),
+		})
+	}
+	cw.Flush()
+	if err := cw.Error(); err != nil {
+		return fmt.Errorf("write CSV: %w", err)
+	}
+	return nil
+}
