@@ -85,6 +85,7 @@ func List() []Analyzer {
 		tcpAnalyzer,
 		closesAnalyzer,
 		queriesAnalyzer,
+		commandsAnalyzer,
 	}
 }
 

@@ -1,0 +1,55 @@
+package analyze
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/tcap-dev/tcap/format"
+	"github.com/tcap-dev/tcap/format/tracetest"
+)
+
+func TestCommandsScenarios(t *testing.T) { golden(t, "commands") }
+
+func TestCommandsDocs(t *testing.T) { docKeys(t, commandsDocument{}, commandRow{}, commandExample{}) }
+
+// TestCommandsNesting: own time is without the commands directly inside, and
+// nothing else.
+func TestCommandsNesting(t *testing.T) {
+	s := tracetest.Read(t, "../testdata/scenarios/commands-redis.txtar")
+	var doc struct {
+		Commands []struct {
+			Command string
+			Calls   uint64
+			TotalNs uint64 `json:"total_ns"`
+			SelfNs  uint64 `json:"self_ns"`
+			P50     int64  `json:"p50_ns"`
+			P99     int64  `json:"p99_ns"`
+			P999    int64  `json:"p999_ns"`
+			Max     int64  `json:"max_ns"`
+		}
+	}
+	if err := json.Unmarshal(render(t, runAnalysis(t, "commands", s.Reader, format.Filter{}), "json", 0), &doc); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][3]uint64{ // calls, total, own
+		"eval": {2, 13000, 7000 + 2500}, "exec": {2, 7500, 1000 + 3000}, "incr": {2, 2500, 2500}, "ping": {1, 1000, 1000},
+		"get": {1002, 1000*1000 + 999*500 + 500 + 700, 1000*1000 + 999*500 + 500 + 700},
+	}
+	found := 0
+	for _, c := range doc.Commands {
+		w, ok := want[c.Command]
+		if !ok {
+			continue
+		}
+		found++
+		if got := [3]uint64{c.Calls, c.TotalNs, c.SelfNs}; got != w {
+			t.Errorf("%s: calls, total, own %v, want %v", c.Command, got, w)
+		}
+		if c.P50 > c.P99 || c.P99 > c.P999 || c.P999 > c.Max || c.Max == 0 {
+			t.Errorf("%s: %+v", c.Command, c)
+		}
+	}
+	if found != len(want) {
+		t.Errorf("%d of %d commands", found, len(want))
+	}
+}
