@@ -15,6 +15,9 @@ func SectionData(f *elf.File, name string, limit int64) ([]byte, error) {
 	return sectionData(f, name, limit)
 }
 
+// Section reads a section, decompressed, of at most limit bytes.
+func Section(s *elf.Section, limit int64) ([]byte, error) { return readSection(s, limit) }
+
 // DebugFile opens the separate debug file of a module, by build-id below dirs or
 // by .gnu_debuglink beside path and below dirs. It returns nils when there is
 // none; the caller closes the file.

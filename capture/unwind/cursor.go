@@ -66,31 +66,36 @@ func (c *cursor) u64() uint64 {
 	return 0
 }
 
+// maxLEB bounds the bytes of a LEB128 number: ten hold 64 bits, the others can
+// only be padding.
+const maxLEB = 16
+
 // uleb reads an unsigned LEB128 number (DWARF 5, 7.6). Padding is allowed,
 // bits beyond 64 are not.
 func (c *cursor) uleb() uint64 {
 	var v uint64
-	for shift := uint(0); ; shift += 7 {
+	for shift := uint(0); shift < 7*maxLEB; shift += 7 {
 		b := c.u8()
-		if c.bad {
-			return 0
-		}
 		if part := uint64(b & 0x7f); shift >= 64 && part != 0 || shift == 63 && part > 1 {
-			c.bad = true
-			return 0
+			break
 		} else if shift < 64 {
 			v |= part << shift
+		}
+		if c.bad {
+			return 0
 		}
 		if b&0x80 == 0 {
 			return v
 		}
 	}
+	c.bad = true
+	return 0
 }
 
 // sleb reads a signed LEB128 number; bits beyond 64 are dropped.
 func (c *cursor) sleb() int64 {
 	var v uint64
-	for shift := uint(0); ; {
+	for shift := uint(0); shift < 7*maxLEB; {
 		b := c.u8()
 		if c.bad {
 			return 0
@@ -106,11 +111,14 @@ func (c *cursor) sleb() int64 {
 			return int64(v)
 		}
 	}
+	c.bad = true
+	return 0
 }
 
-// str reads a string that ends with a zero byte.
+// str reads a string of at most 64 bytes that ends with a zero byte: an
+// augmentation has a handful of letters.
 func (c *cursor) str() string {
-	for i := c.at; i < len(c.b) && !c.bad; i++ {
+	for i := c.at; i < min(len(c.b), c.at+64) && !c.bad; i++ {
 		if c.b[i] == 0 {
 			s := string(c.b[c.at:i])
 			c.at = i + 1

@@ -2,6 +2,7 @@ package unwind
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -138,7 +139,7 @@ func (s *stopped) snapshot() *Snapshot {
 	return &Snapshot{
 		Arch: AMD64, PC: g["rip"], SP: g["rsp"], FP: g["rbp"],
 		Regs:  []uint64{g["rbx"], g["r12"], g["r13"], g["r14"], g["r15"]},
-		Stack: s.Stack,
+		Stack: bytes.Clone(s.Stack),
 	}
 }
 
@@ -165,3 +166,7 @@ func pcs(frames []Frame) []string {
 	}
 	return out
 }
+
+func memoryAt(s *Snapshot, at int) uint64 { return binary.LittleEndian.Uint64(s.Stack[at:]) }
+
+func putMemory(s *Snapshot, at int, v uint64) { binary.LittleEndian.PutUint64(s.Stack[at:], v) }

@@ -56,7 +56,7 @@ func (g *goSource) rule(pc uint64, m *Module) (*rule, error) {
 		r.ra = recipe{how: atCFA, off: -frame.Size}
 		r.saved = []recipe{{how: atCFA, target: arm64FP, off: -frame.Size - 8}}
 	}
-	m.rules[key] = r
+	m.keep(key, r)
 	return r, nil
 }
 

@@ -13,18 +13,21 @@ import (
 // Module is one ELF file whose code appears in stacks. What it needs of the
 // file is read when a stack first passes through it. A nil Module has no rules.
 type Module struct {
-	u    *Unwinder
-	file io.ReaderAt
-	path string
-	arch Arch
-	segs []segment // those with code
-	err  error
+	u     *Unwinder
+	file  io.ReaderAt
+	path  string
+	arch  Arch
+	segs  []segment // those with code
+	entry uint64
+	err   error
 
-	sources []source // in the order in which they are asked; nil until they are read
-	rules   map[string]*rule
-	places  map[place]*rule // nil where there is none
-	bytes   int64           // of all these, as far as the unwinder's sum has them
-	used    uint64          // the unwinder's clock
+	sources   []source // in the order in which they are asked; nil until they are read
+	rules     map[string]*rule
+	ruleBytes int64
+	places    map[place]*rule // nil where there is none
+	bytes     int64           // of all these, as far as the unwinder's sum has them
+	noReturn  map[uint64]bool // functions that do not; nil until it is asked
+	used      uint64          // the unwinder's clock
 }
 
 // A source tells rules. Both results are nil where it knows none.
@@ -33,19 +36,30 @@ type source interface {
 	bytes() int64
 }
 
-// place is an address in a module, of an instruction or behind a call.
-type place struct {
-	pc       uint64
-	isReturn bool
+// place is an address in a module, shifted by one; the lowest bit is set behind
+// a call. The highest is lost: no address of user space has it.
+type place uint64
+
+func placeOf(pc uint64, isReturn bool) place {
+	if isReturn {
+		return place(pc<<1 | 1)
+	}
+	return place(pc << 1)
 }
 
 // segment is the part of a PT_LOAD header that leads from the file to
 // addresses.
 type segment struct{ off, vaddr, size uint64 }
 
-// maxPlaces bounds what a module remembers of single addresses; then it starts
-// anew.
-const maxPlaces = 1 << 16
+// maxPlaces and maxRuleBytes bound what a module remembers of single addresses;
+// then it starts anew.
+const (
+	maxPlaces    = 1 << 16
+	maxRuleBytes = 32 << 20
+)
+
+// errWork is given where the work for one stack is done.
+var errWork = errors.New("the tables take too much work")
 
 var errMachine = errors.New("neither amd64 nor arm64")
 
@@ -71,6 +85,7 @@ func (u *Unwinder) Load(r io.ReaderAt, path string) *Module {
 		m.err = fmt.Errorf("module %s: %w", path, errMachine)
 		return m
 	}
+	m.entry = f.Entry
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 && p.Off+p.Filesz >= p.Off {
 			m.segs = append(m.segs, segment{p.Off, p.Vaddr, p.Filesz})
@@ -104,7 +119,7 @@ func (m *Module) address(off uint64) (uint64, bool) {
 // its function.
 func (m *Module) rule(pc uint64, isReturn bool) *rule {
 	m.used = m.u.clock
-	key := place{pc, isReturn}
+	key := placeOf(pc, isReturn)
 	r, ok := m.places[key]
 	if ok {
 		return r
@@ -112,14 +127,22 @@ func (m *Module) rule(pc uint64, isReturn bool) *rule {
 	if m.sources == nil {
 		m.readSources()
 	}
-	if len(m.places) >= maxPlaces {
+	if len(m.places) >= maxPlaces || m.ruleBytes > maxRuleBytes {
 		clear(m.places)
 		clear(m.rules)
+		m.ruleBytes = 0
 	}
-	r = m.find(pc, isReturn)
-	m.places[key] = r
+	if r = m.find(pc, isReturn); m.u.work >= 0 {
+		m.places[key] = r
+	}
 	m.u.account(m)
 	return r
+}
+
+// keep shares a rule.
+func (m *Module) keep(key string, r *rule) {
+	m.rules[key] = r
+	m.ruleBytes += int64(len(key)) + r.bytes()
 }
 
 // find asks the sources.
@@ -135,15 +158,31 @@ func (m *Module) find(pc uint64, isReturn bool) *rule {
 	}
 	for _, s := range m.sources {
 		r, err := s.rule(at, m)
-		if err != nil {
+		if err != nil && err != errWork {
 			m.note(err)
 		}
 		if r != nil {
 			return r
 		}
 	}
-	return m.signalRule(pc)
+	if r := m.signalRule(pc); r != nil {
+		return r
+	}
+	if at-m.entry < startLength {
+		return &rule{method: Code, ra: recipe{how: undefined}, end: Complete}
+	}
+	if m.arch == AMD64 {
+		if r := m.follow(pc); r != nil {
+			m.ruleBytes += r.bytes()
+			return r
+		}
+	}
+	return nil
 }
+
+// startLength is about the length of a program's _start, which may come
+// without call frame information.
+const startLength = 64
 
 // decode makes the rule of a table at pc; both are nil where it has none.
 func (s *machineState) decode(t *table, pc uint64, m *Module) (*rule, error) {
@@ -153,7 +192,7 @@ func (s *machineState) decode(t *table, pc uint64, m *Module) (*rule, error) {
 	}
 	d := &e.description
 	s.state, s.remembered = state{}, s.remembered[:0]
-	s.loc, s.pc, s.budget = e.start, pc, maxInstructions
+	s.loc, s.pc, s.budget, s.work = e.start, pc, maxInstructions, &m.u.work
 	base := t.base
 	base.function = e.start
 	if err = s.run(d.instructions, d, &base); err != nil {
@@ -163,7 +202,7 @@ func (s *machineState) decode(t *table, pc uint64, m *Module) (*rule, error) {
 	if err = s.run(e.instructions, d, &base); err != nil {
 		return nil, err
 	}
-	return s.rule(m.rules, t.data, d, &machines[m.arch])
+	return s.rule(m, t.data, d)
 }
 
 // note keeps the first error.
@@ -201,17 +240,13 @@ func (m *Module) add(s source, err error) {
 	}
 }
 
-const (
-	// placeBytes and ruleBytes are about what a place and a rule take, with
-	// their share of the maps that hold them.
-	placeBytes = 40
-	ruleBytes  = 400
-)
+// placeBytes is about what a place takes, with its share of the map's room.
+const placeBytes = 50
 
 // account brings the sum up to date after m has grown, and drops the tables of
 // others if need be.
 func (u *Unwinder) account(m *Module) {
-	size := int64(len(m.places))*placeBytes + int64(len(m.rules))*ruleBytes
+	size := int64(len(m.places))*placeBytes + m.ruleBytes
 	for _, s := range m.sources {
 		size += s.bytes()
 	}
@@ -232,7 +267,7 @@ func (u *Unwinder) account(m *Module) {
 func (u *Unwinder) drop(i int) {
 	m := u.loaded[i]
 	u.bytes -= m.bytes
-	m.sources, m.rules, m.places, m.bytes = nil, nil, nil, 0
+	m.sources, m.rules, m.places, m.ruleBytes, m.bytes = nil, nil, nil, 0, 0
 	u.loaded = slices.Delete(u.loaded, i, i+1)
 }
 

@@ -34,9 +34,9 @@ func TestOracle(t *testing.T) {
 		{"signals", "gcc", "signals.c", append(omit, "-pthread"), atMalloc, 0,
 			"malloc leaf second restore_rt kill raise first restore_rt raise interrupted thread start_thread clone3"},
 		// From a first call through the PLT, which the dynamic linker resolves.
-		{"every instruction", "gcc", "frames.c", append(omit, "-Wl,-z,lazy", "-fcf-protection=none"), []string{"break leaf", "run", "delete"}, 600,
+		{"every instruction", "gcc", "frames.c", append(omit, "-Wl,-z,lazy", "-fcf-protection=none"), []string{"set args 1", "break leaf", "run", "delete"}, 400,
 			"leaf variable aligned recurse compare qsort main"},
-		{"every instruction, CET", "gcc", "frames.c", append(omit, "-Wl,-z,lazy", "-fcf-protection=full"), []string{"break leaf", "run", "delete"}, 600,
+		{"every instruction, CET", "gcc", "frames.c", append(omit, "-Wl,-z,lazy", "-fcf-protection=full"), []string{"set args 1", "break leaf", "run", "delete"}, 400,
 			"leaf variable aligned recurse compare qsort main"},
 		{"vdso", "gcc", "clock.c", omit, []string{"break main", "run", "break __vdso_clock_gettime", "continue"}, 30,
 			"clock_gettime clock_gettime main"},
@@ -78,9 +78,10 @@ func TestGo(t *testing.T) {
 			run(t, "testdata", "go", "build", "-o", twin, "goroutines.go")
 			r := recordStops(t, prog, 2, "handle SIGURG nostop noprint pass", fmt.Sprintf("break *%#x", symbolAddr(t, twin, "main.leaf")), "run")
 			u := New(Options{})
+			space := r.space(t, u)
 			for i := range r.Stops {
-				frames, end := u.Unwind(r.space(t, u), r.Stops[i].snapshot(), nil)
-				names := goNames(t, twin, frames)
+				frames, end := u.Unwind(space, r.Stops[i].snapshot(), nil)
+				names := progNames(t, prog, twin, space, frames)
 				if end != Complete {
 					t.Errorf("ended: %v, after %v", end, names)
 				}
@@ -131,19 +132,23 @@ func symbols(t testing.TB, path string) []elf.Symbol {
 	return all
 }
 
-// goNames names the frames of a program that is not relocated.
-func goNames(t testing.TB, path string, frames []Frame) []string {
+// progNames names the frames that are in prog's own code, "?" what is not, by
+// the symbols of a twin that has some.
+func progNames(t testing.TB, prog, twin string, space recordedSpace, frames []Frame) []string {
+	t.Helper()
 	var names []string
-	all := symbols(t, path)
+	all := symbols(t, twin)
 	for _, f := range frames {
-		at := f.PC
+		at, name := f.PC, "?"
 		if f.IsReturn {
 			at--
 		}
-		name := "?"
-		for _, s := range all {
-			if at-s.Value < s.Size {
-				name = s.Name
+		if m, ok := space.Code(at); ok && m.Module != nil && m.Module.path == prog {
+			at, _ = m.Module.address(at - m.Start + m.Offset)
+			for _, s := range all {
+				if at-s.Value < s.Size {
+					name = s.Name
+				}
 			}
 		}
 		names = append(names, name)

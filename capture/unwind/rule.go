@@ -1,14 +1,17 @@
 package unwind
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 // how tells what a location means.
 type how uint8
 
 const (
 	unspecified how = iota // what the ABI says: kept, or lost
-	undefined              // lost; of the return address: there is no caller
 	sameValue              // kept
+	undefined              // lost; of the return address: there is no caller
 	atCFA                  // stored at CFA + off
 	isCFA                  // equals CFA + off
 	inRegister             // equals register reg + off; of the CFA, too
@@ -43,6 +46,15 @@ type recipe struct {
 	target uint8 // the register that is found
 	off    int64
 	expr   []byte
+}
+
+// bytes is about what the rule takes, with its place in a map.
+func (r *rule) bytes() int64 {
+	n := 100 + int64(unsafe.Sizeof(*r)) + int64(len(r.cfa.expr)+len(r.ra.expr))
+	for _, s := range r.saved {
+		n += int64(unsafe.Sizeof(s)) + int64(len(s.expr))
+	}
+	return n
 }
 
 // state is the virtual machine of call frame instructions (DWARF 5, 6.4.2). As
@@ -92,9 +104,11 @@ const (
 const (
 	// maxRemembered bounds remember_state. GCC nests a handful.
 	maxRemembered = 64
-	// maxInstructions bounds the program of one entry. The longest of Debian 12's
-	// libraries have some thousand bytes.
-	maxInstructions = 1 << 17
+	// maxInstructions bounds the program of one entry. The longest in Debian
+	// 12's libraries and programs has 22,171 bytes.
+	maxInstructions = 1 << 16
+	// maxExpr bounds an expression, in bytes. The longest there has 18.
+	maxExpr = 256
 )
 
 // machineState runs call frame instructions. It is kept for its memory.
@@ -104,6 +118,7 @@ type machineState struct {
 	remembered []state
 	loc, pc    uint64 // what the next instructions are for, and the place that is asked for
 	budget     int
+	work       *int // see Unwinder.work
 	key        []byte
 }
 
@@ -112,6 +127,9 @@ func (m *machineState) run(c cursor, d *description, base *bases) error {
 	for !c.done() {
 		if m.budget--; m.budget < 0 {
 			return damaged("more than %d instructions", maxInstructions)
+		}
+		if *m.work--; *m.work < 0 {
+			return errWork
 		}
 		op := c.u8()
 		at := m.loc
@@ -256,7 +274,8 @@ func (m *machineState) register(op byte, c *cursor, d *description) error {
 func (c *cursor) expr(how how) location {
 	n := c.uleb()
 	at := c.at
-	if c.take(n) == nil && n > 0 {
+	if n > maxExpr || c.take(n) == nil {
+		c.bad = true
 		return location{}
 	}
 	return location{how: how, n: uint32(n), off: int64(at)}
@@ -264,7 +283,7 @@ func (c *cursor) expr(how how) location {
 
 // rule returns what the state says, shared with other places. section is what
 // the offsets of expressions count from.
-func (m *machineState) rule(known map[string]*rule, section []byte, d *description, arch *machine) (*rule, error) {
+func (m *machineState) rule(mod *Module, section []byte, d *description) (*rule, error) {
 	cfa := m.cfa
 	if m.cfaExpr.how == isExpr {
 		cfa = m.cfaExpr
@@ -276,26 +295,38 @@ func (m *machineState) rule(known map[string]*rule, section []byte, d *descripti
 	m.addKey(0xff, cfa, section)
 	m.addKey(0xfe, m.regs[d.returnReg], section)
 	for reg, l := range m.regs {
-		if l.how > sameValue && uint8(reg) != d.returnReg || l.how == undefined {
+		if l.how > sameValue && uint8(reg) != d.returnReg {
 			m.addKey(uint8(reg), l, section)
 		}
 	}
 	m.key = append(m.key, d.returnReg, d.flags())
-	if r := known[string(m.key)]; r != nil {
+	if r := mod.rules[string(m.key)]; r != nil {
 		return r, nil
 	}
+	arch := &machines[mod.arch]
 	r := &rule{method: CFI, signal: d.signal, cfa: cfa.recipe(0, section), ra: m.regs[d.returnReg].recipe(d.returnReg, section)}
+	// Only a signal's frame restores what a call does not preserve.
+	followed := arch.kept | 1<<arch.sp
+	if d.signal {
+		followed = ^uint64(0)
+	}
+	followed &^= 1 << d.returnReg
+	count := 0
 	for reg, l := range m.regs {
-		// Only a signal's frame restores what a call does not preserve.
-		followed := d.signal || arch.kept>>reg&1 != 0 || uint8(reg) == arch.sp
-		if uint8(reg) != d.returnReg && l.how != unspecified && l.how != sameValue && followed {
+		if l.how > sameValue && followed>>reg&1 != 0 {
+			count++
+		}
+	}
+	r.saved = make([]recipe, 0, count)
+	for reg, l := range m.regs {
+		if l.how > sameValue && followed>>reg&1 != 0 {
 			r.saved = append(r.saved, l.recipe(uint8(reg), section))
 		}
 	}
 	if r.ra.how == undefined {
 		r.end = Complete
 	}
-	known[string(m.key)] = r
+	mod.keep(string(m.key), r)
 	return r, nil
 }
 

@@ -5,7 +5,7 @@ type Options struct {
 	// DebugDirs are searched for separate debug files, in order.
 	// Nil means /usr/lib/debug; an empty slice means none.
 	DebugDirs []string
-	// MaxSectionBytes bounds each section that is read; 0 means 256 MiB.
+	// MaxSectionBytes bounds each section that is read; 0 means 64 MiB.
 	MaxSectionBytes int64
 	// MaxCacheBytes bounds what is kept of all modules together; 0 means 256
 	// MiB. When it is passed, the tables of the module that was used longest
@@ -22,7 +22,13 @@ type Unwinder struct {
 	clock   uint64    // stacks unwound
 	loaded  []*Module // those with tables
 	bytes   int64     // of all their tables
+	work    int       // what decoding may still cost for the present stack
 }
+
+// maxWork bounds the call frame instructions that are executed for one stack,
+// which crafted tables could make as many as frames times maxInstructions. A
+// stack all of whose addresses are new takes about 20 for each.
+const maxWork = 1 << 20
 
 // New returns an unwinder.
 func New(opts Options) *Unwinder {
@@ -30,7 +36,7 @@ func New(opts Options) *Unwinder {
 		opts.DebugDirs = []string{"/usr/lib/debug"}
 	}
 	if opts.MaxSectionBytes <= 0 {
-		opts.MaxSectionBytes = 256 << 20
+		opts.MaxSectionBytes = 64 << 20
 	}
 	if opts.MaxCacheBytes <= 0 {
 		opts.MaxCacheBytes = 256 << 20
@@ -100,6 +106,7 @@ const (
 	First        Method = iota // it was not: the snapshot names it
 	CFI                        // call frame information, or what the ABI says of a function's entry
 	GoTable                    // a Go program's own table
+	Code                       // nothing described the callee, its code was followed to its return
 	FramePointer               // nothing described the callee, its frame pointer proved plausible
 )
 
@@ -163,7 +170,7 @@ func (u *Unwinder) Unwind(space Space, snap *Snapshot, out []Frame) ([]Frame, En
 	if snap.Arch != AMD64 && snap.Arch != ARM64 {
 		return out, BadStep
 	}
-	u.clock++
+	u.clock, u.work = u.clock+1, maxWork
 	w := &u.walk
 	w.start(space, snap)
 	limit := cap(out)
@@ -173,6 +180,13 @@ func (u *Unwinder) Unwind(space Space, snap *Snapshot, out []Frame) ([]Frame, En
 	out = append(out, Frame{PC: w.pc, IsReturn: w.isReturn})
 	for {
 		method, end := w.step()
+		if u.work < 0 {
+			end = BadStep
+		}
+		if w.crossed {
+			// It is no call that returns to the code behind a signal handler.
+			out[len(out)-1].IsReturn = false
+		}
 		if end != 0 {
 			return out, end
 		}

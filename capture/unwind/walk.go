@@ -39,10 +39,12 @@ type walk struct {
 	mem      memory
 	expr     expression
 	regs     registers
+	old      registers // those of the frame that is being left
 	pc       uint64
 	isReturn bool // pc is behind a call
 	entry    bool // at a function's first instruction
 	signaled bool // the frame was interrupted, not called from
+	crossed  bool // the last step was from a signal handler to what it interrupted
 	seen     Mapping
 }
 
@@ -85,6 +87,7 @@ func (w *walk) code(addr uint64) (*Mapping, bool) {
 
 // step goes to the caller. An end other than 0 says that it cannot.
 func (w *walk) step() (Method, End) {
+	w.crossed = false
 	if w.entry {
 		w.entry = false
 		return CFI, w.leaveEntry()
@@ -103,10 +106,33 @@ func (w *walk) step() (Method, End) {
 			r = m.Module.rule(addr+w.pc-at, w.isReturn)
 		}
 	}
-	if r == nil {
-		return FramePointer, w.byFramePointer()
+	if r != nil && r.method != Code {
+		return r.method, w.byRule(r)
 	}
-	return r.method, w.byRule(r)
+	if r != nil {
+		if end, ok := w.byCode(r); ok {
+			return Code, end
+		}
+	}
+	return FramePointer, w.byFramePointer()
+}
+
+// byCode applies a rule that was read off the code. It takes it back, and
+// reports false, unless it leads to where a call returns to.
+func (w *walk) byCode(r *rule) (end End, ok bool) {
+	regs, pc, isReturn, signaled := w.regs, w.pc, w.isReturn, w.signaled
+	switch end = w.byRule(r); end {
+	case 0:
+		ok = w.isCalled(w.pc)
+	case Complete:
+		ok = r.end == Complete
+	case SnapshotEnd:
+		ok = true
+	}
+	if !ok {
+		w.regs, w.pc, w.isReturn, w.signaled = regs, pc, isReturn, signaled
+	}
+	return end, ok
 }
 
 // leaveEntry undoes a call.
@@ -151,11 +177,12 @@ func (w *walk) byRule(r *rule) End {
 	if r.ra.how == undefined {
 		return r.end
 	}
-	old := w.regs
+	w.old = w.regs
+	old := &w.old
 	if w.snap.Arch == AMD64 {
 		old.set(amd64RA, w.pc) // the CFA of a PLT depends on it
 	}
-	cfa, end := w.cfa(r, &old)
+	cfa, end := w.cfa(r, old)
 	if end != 0 {
 		return end
 	}
@@ -163,14 +190,14 @@ func (w *walk) byRule(r *rule) End {
 	if !r.signal && (cfa < sp || cfa == sp && !w.signaled) {
 		return BadStep // stacks grow downwards, and a call takes room
 	}
-	ra, end := w.recover(&r.ra, cfa, &old)
+	ra, end := w.recover(&r.ra, cfa, old)
 	if end != 0 {
 		return end
 	}
 	newSP := cfa
 	for i := range r.saved {
 		s := &r.saved[i]
-		v, end := w.recover(s, cfa, &old)
+		v, end := w.recover(s, cfa, old)
 		switch {
 		case end != 0:
 			w.regs.known &^= 1 << s.target
@@ -188,7 +215,7 @@ func (w *walk) byRule(r *rule) End {
 		return end
 	}
 	if r.signal {
-		w.isReturn, w.signaled = false, true
+		w.isReturn, w.signaled, w.crossed = false, true, true
 	}
 	return 0
 }
@@ -259,7 +286,7 @@ func (w *walk) byFramePointer() End {
 	if ra == 0 && next == 0 {
 		return Complete
 	}
-	if _, ok := w.code(ra - 1); !ok {
+	if !w.isCalled(ra) {
 		return NoRule
 	}
 	w.regs.set(w.arch.fp, next)

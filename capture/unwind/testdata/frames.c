@@ -4,6 +4,7 @@
 #include <string.h>
 
 static volatile int sink;
+static int depth = 120;
 
 // The compiler must not replace the calls by jumps.
 #define FRAME __attribute__((noinline, noclone))
@@ -44,12 +45,14 @@ FRAME void *recurse(int n, int bottom)
 
 static int compare(const void *a, const void *b)
 {
-	free(recurse(120, 3));
+	free(recurse(depth, 3));
 	return *(const int *)a - *(const int *)b;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1)
+		depth = atoi(argv[1]);
 	int v[4] = { 4, 3, 2, 1 };
 	qsort(v, 4, sizeof *v, compare);
 	return v[0] != 1;
