@@ -2,9 +2,10 @@ package unwind
 
 import "encoding/binary"
 
-// isCalled reports whether an address is one that a call returns to: an
+// isCalled reports whether an address is one that a function returns to: an
 // executable mapping holds it, and, if its code is at hand, there is a call
-// before it. It tells what was guessed from what is.
+// before it, or it returns from a signal. It tells what was guessed from what
+// is.
 func (w *walk) isCalled(addr uint64) bool {
 	m, ok := w.code(addr - 1)
 	if !ok {
@@ -16,6 +17,9 @@ func (w *walk) isCalled(addr uint64) bool {
 	at, ok := m.Module.address(addr - 1 - m.Start + m.Offset)
 	if !ok {
 		return false
+	}
+	if m.Module.signalRule(at+1) != nil {
+		return true
 	}
 	const longest = 7
 	var code [longest]byte

@@ -44,7 +44,7 @@ type walk struct {
 	isReturn bool // pc is behind a call
 	entry    bool // at a function's first instruction
 	signaled bool // the frame was interrupted, not called from
-	crossed  bool // the last step was from a signal handler to what it interrupted
+	crossed  bool // the frame that was left is where a signal handler returns to
 	seen     Mapping
 }
 
@@ -106,15 +106,22 @@ func (w *walk) step() (Method, End) {
 			r = m.Module.rule(addr+w.pc-at, w.isReturn)
 		}
 	}
-	if r != nil && r.method != Code {
+	w.crossed = r != nil && r.signal
+	if r != nil && r.method != Code && w.applies(r) {
 		return r.method, w.byRule(r)
 	}
-	if r != nil {
+	if r != nil && r.method == Code {
 		if end, ok := w.byCode(r); ok {
 			return Code, end
 		}
 	}
 	return FramePointer, w.byFramePointer()
+}
+
+// applies reports whether what the rule starts from is known: on arm64, a step
+// by frame pointer tells no stack pointer.
+func (w *walk) applies(r *rule) bool {
+	return r.cfa.how != inRegister || r.cfa.reg != w.arch.sp || w.regs.known>>w.arch.sp&1 != 0
 }
 
 // byCode applies a rule that was read off the code. It takes it back, and
@@ -215,7 +222,7 @@ func (w *walk) byRule(r *rule) End {
 		return end
 	}
 	if r.signal {
-		w.isReturn, w.signaled, w.crossed = false, true, true
+		w.isReturn, w.signaled = false, true
 	}
 	return 0
 }
@@ -291,5 +298,9 @@ func (w *walk) byFramePointer() End {
 	}
 	w.regs.set(w.arch.fp, next)
 	w.regs.known &= bits(w.arch.fp)
-	return w.arrive(ra, fp+16, 0)
+	end = w.arrive(ra, fp+16, 0)
+	if w.snap.Arch == ARM64 {
+		w.regs.known &^= bits(w.arch.sp) // it is the least that it can be: the record is anywhere in a frame
+	}
+	return end
 }

@@ -3,6 +3,7 @@
 import base64, json, gdb
 
 AMD64 = "rip rsp rbp rax rbx rcx rdx rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
+ARM64 = ["pc", "sp"] + ["x%d" % i for i in range(31)]
 
 
 def memory(start, size):
@@ -21,8 +22,20 @@ def frames():
     return out
 
 
+# The stack from sp upwards, at most so many bytes of it.
+def stack(sp, size):
+    while size > 0:
+        try:
+            return memory(sp, size)
+        except gdb.MemoryError:
+            size -= 16
+    return ""
+
+
 def mappings():
     out = []
+    if gdb.selected_inferior().connection.type != "native":
+        return out
     for line in open("/proc/%d/maps" % gdb.selected_inferior().pid):
         part = line.split(None, 5)
         start, end = (int(x, 16) for x in part[0].split("-"))
@@ -31,10 +44,9 @@ def mappings():
 
 
 def stop(size):
-    regs = {name: int(gdb.selected_frame().read_register(name)) & (1 << 64) - 1 for name in AMD64}
-    sp = regs["rsp"]
-    end = next(m["end"] for m in mappings() if m["start"] <= sp < m["end"])
-    return {"regs": regs, "stack": memory(sp, min(size, end - sp)), "frames": frames()}
+    names = ARM64 if "aarch64" in gdb.selected_frame().architecture().name() else AMD64
+    regs = {name: int(gdb.selected_frame().read_register(name)) & (1 << 64) - 1 for name in names}
+    return {"regs": regs, "stack": stack(regs["rsp" if names is AMD64 else "sp"], size), "frames": frames()}
 
 
 # Records the present stop, and those after each of so many single steps.
