@@ -49,13 +49,13 @@ def stop(size):
     return {"regs": regs, "stack": stack(regs["rsp" if names is AMD64 else "sp"], size), "frames": frames()}
 
 
-# Records the present stop, and those after each of so many single steps.
-def record(path, size, steps):
+# Records the present stop, and those after each of so many commands.
+def record(path, size, steps, command="stepi"):
     gdb.execute("set backtrace past-main on")
     gdb.execute("set backtrace past-entry on")
     stops = [stop(size)]
     for _ in range(steps):
-        gdb.execute("stepi", to_string=True)
+        gdb.execute(command, to_string=True)
         stops.append(stop(size))
     maps = mappings()
     images = {m["path"]: memory(m["start"], m["end"] - m["start"]) for m in maps if m["path"] == "[vdso]"}
