@@ -36,6 +36,7 @@ enum kind {
 	TcpSnapshot,
 	TcpOpened,
 	TcpEnded,
+	Called,
 	Count,
 };
 
@@ -295,6 +296,30 @@ struct tcp_snapshot { /* aux: 1 at the end, state; 8 bits each */
 	__u32 pad;
 };
 
+/* How a call of a declared function ended; as in format. */
+enum outcome {
+	CallReturned,
+	CallEntered,
+	CallLeft,
+	CallUnfinished,
+	CallUnentered,
+};
+
+#define MAX_FETCHES 32
+
+/* A call, aux: its probe, fn: its outcome. As many numbers as the probe has
+ * fetches, then the texts that were kept, one after another. */
+struct called {
+	struct hdr hdr;
+	__u64 entry; /* ns */
+	__u64 duration; /* ns */
+	__u64 stack;
+	__u32 faults; /* a bit for each fetch */
+	__u32 depth;
+	char comm[COMM_LEN];
+	__u64 num[MAX_FETCHES]; /* of a text: how much was kept, and from bit 32 how much there was */
+};
+
 /* Every record; named as the ring's value, so that BTF tells user space of all. */
 union record {
 	enum kind kind_;
@@ -324,4 +349,6 @@ union record {
 	struct tcp_snapshot tcp_snapshot;
 	struct tcp_opened tcp_opened;
 	struct tcp_ended tcp_ended;
+	struct called called;
+	enum outcome outcome_;
 };

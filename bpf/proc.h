@@ -56,11 +56,14 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	__u32 pid = task->tgid, tid = old_pid;
+	__u64 first = pid, thread = tid;
 	struct exec *e;
 
 	/* No call survives, nor does the number of a thread that is not the first. */
 	bpf_map_delete_elem(&threads, &pid);
 	bpf_map_delete_elem(&threads, &tid);
+	bpf_map_delete_elem(&callers, &first);
+	bpf_map_delete_elem(&callers, &thread);
 	if (!is_target(pid)) {
 		if (!wanted(task))
 			return 0;
@@ -87,11 +90,14 @@ int BPF_PROG(process_exit, struct task_struct *task)
 {
 	__u32 pid = task->tgid, tid = task->pid;
 	int gone = task->signal->live.counter == 0;
+	__u64 user = tid, kernel = KERNEL_SIDE | tid;
 	struct exit *e;
 
 	/* Of threads that end together, each may see that the process is gone, and
 	 * the first to tell takes it off the targets. */
 	bpf_map_delete_elem(&threads, &tid);
+	bpf_map_delete_elem(&callers, &user);
+	bpf_map_delete_elem(&callers, &kernel);
 	if (!is_target(pid))
 		return 0;
 	if (gone)

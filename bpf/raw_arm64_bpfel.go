@@ -28,6 +28,18 @@ type RawBrk struct {
 	Now   uint64
 }
 
+type RawCalled struct {
+	_        structs.HostLayout
+	Hdr      RawHdr
+	Entry    uint64
+	Duration uint64
+	Stack    uint64
+	Faults   uint32
+	Depth    uint32
+	Comm     [16]int8
+	Num      [32]uint64
+}
+
 type RawComm struct {
 	_    structs.HostLayout
 	Hdr  RawHdr
@@ -52,6 +64,32 @@ type RawExit struct {
 	Code uint32
 	Pad  uint32
 }
+
+type RawFetch struct {
+	_      structs.HostLayout
+	Base   uint8
+	Index  uint8
+	Scale  uint8
+	Steps  uint8
+	Size   uint8
+	Flags  uint8
+	Length uint8
+	Pad    uint8
+	Limit  uint32
+	Off    [5]int32
+}
+
+type RawFetchFlag uint32
+
+const (
+	RawFetchFlagFetchSigned    RawFetchFlag = 1
+	RawFetchFlagFetchLate      RawFetchFlag = 2
+	RawFetchFlagFetchText      RawFetchFlag = 4
+	RawFetchFlagFetchStr       RawFetchFlag = 8
+	RawFetchFlagFetchComm      RawFetchFlag = 16
+	RawFetchFlagFetchInCtx     RawFetchFlag = 32
+	RawFetchFlagFetchFromEntry RawFetchFlag = 64
+)
 
 type RawFork struct {
 	_        structs.HostLayout
@@ -104,7 +142,8 @@ const (
 	RawKindTcpSnapshot   RawKind = 21
 	RawKindTcpOpened     RawKind = 22
 	RawKindTcpEnded      RawKind = 23
-	RawKindCount         RawKind = 24
+	RawKindCalled        RawKind = 24
+	RawKindCount         RawKind = 25
 )
 
 type RawMap struct {
@@ -129,6 +168,41 @@ type RawMapping struct {
 	Name   [48]int8
 	Pad    uint32
 }
+
+type RawOutcome uint32
+
+const (
+	RawOutcomeCallReturned   RawOutcome = 0
+	RawOutcomeCallEntered    RawOutcome = 1
+	RawOutcomeCallLeft       RawOutcome = 2
+	RawOutcomeCallUnfinished RawOutcome = 3
+	RawOutcomeCallUnentered  RawOutcome = 4
+)
+
+type RawProbe struct {
+	_       structs.HostLayout
+	Next    uint32
+	Room    uint32
+	Fetches uint8
+	Terms   uint8
+	Flags   uint16
+	Late    uint32
+	Fetch   [32]RawFetch
+	Term    [24]RawTerm
+	Word    [4][64]int8
+}
+
+type RawProbeFlag uint32
+
+const (
+	RawProbeFlagProbeReturns    RawProbeFlag = 1
+	RawProbeFlagProbeLateFilter RawProbeFlag = 2
+	RawProbeFlagProbeStack      RawProbeFlag = 4
+	RawProbeFlagProbeCaller     RawProbeFlag = 8
+	RawProbeFlagProbeKernel     RawProbeFlag = 16
+	RawProbeFlagProbeCgroup     RawProbeFlag = 32
+	RawProbeFlagProbeUid        RawProbeFlag = 64
+)
 
 type RawRealloc struct {
 	_     structs.HostLayout
@@ -159,6 +233,20 @@ const (
 	RawShapeOfRealloc      RawShape = 5
 	RawShapeOfReallocarray RawShape = 6
 	RawShapeOfFree         RawShape = 7
+)
+
+type RawSlot uint32
+
+const (
+	RawSlotSlotZero     RawSlot = 40
+	RawSlotSlotCtx      RawSlot = 41
+	RawSlotSlotPid      RawSlot = 42
+	RawSlotSlotTid      RawSlot = 43
+	RawSlotSlotUid      RawSlot = 44
+	RawSlotSlotCgroup   RawSlot = 45
+	RawSlotSlotCpu      RawSlot = 46
+	RawSlotSlotDuration RawSlot = 47
+	RawSlotSlotCount    RawSlot = 48
 )
 
 type RawStack struct {
@@ -293,6 +381,33 @@ type RawTcpState struct {
 	SinceCall   uint32
 }
 
+type RawTerm struct {
+	_        structs.HostLayout
+	Op       uint8
+	Fetch    uint8
+	IsSigned uint8
+	Word     uint8
+	Pad      uint32
+	Mask     uint64
+	Value    uint64
+}
+
+type RawTermOp uint32
+
+const (
+	RawTermOpTermEq     RawTermOp = 1
+	RawTermOpTermNe     RawTermOp = 2
+	RawTermOpTermLt     RawTermOp = 3
+	RawTermOpTermLe     RawTermOp = 4
+	RawTermOpTermGt     RawTermOp = 5
+	RawTermOpTermGe     RawTermOp = 6
+	RawTermOpTermTextEq RawTermOp = 7
+	RawTermOpTermTextNe RawTermOp = 8
+	RawTermOpTermAnd    RawTermOp = 9
+	RawTermOpTermOr     RawTermOp = 10
+	RawTermOpTermNot    RawTermOp = 11
+)
+
 type RawUnmap struct {
 	_      structs.HostLayout
 	Hdr    RawHdr
@@ -311,6 +426,7 @@ type RawWho struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	RawMapAccepted          = "accepted"
+	RawMapCallers           = "callers"
 	RawMapClosing           = "closing"
 	RawMapComms             = "comms"
 	RawMapConnections       = "connections"
@@ -320,10 +436,18 @@ const (
 	RawMapListeners         = "listeners"
 	RawMapListening         = "listening"
 	RawMapLost              = "lost"
+	RawMapNoCaller          = "no_caller"
+	RawMapPlaces            = "places"
+	RawMapProbes            = "probes"
 	RawMapSeen              = "seen"
 	RawMapStacks            = "stacks"
 	RawMapTargets           = "targets"
 	RawMapThreads           = "threads"
+	RawProgCallEnter        = "call_enter"
+	RawProgCallKernel       = "call_kernel"
+	RawProgCallKernelReturn = "call_kernel_return"
+	RawProgCallReturn       = "call_return"
+	RawProgCallTracepoint   = "call_tracepoint"
 	RawProgEnterClose       = "enter_close"
 	RawProgEnterConnect     = "enter_connect"
 	RawProgEnterShutdown    = "enter_shutdown"
@@ -348,9 +472,12 @@ const (
 	RawProgTcpResetSent     = "tcp_reset_sent"
 	RawProgTcpRetransmitted = "tcp_retransmitted"
 	RawProgTcpSockets       = "tcp_sockets"
+	RawVarCallerRoom        = "caller_room"
 	RawVarMatchComms        = "match_comms"
+	RawVarRecordRoom        = "record_room"
 	RawVarRecorder          = "recorder"
 	RawVarTcpAll            = "tcp_all"
+	RawVarTextRoom          = "text_room"
 	RawVarTickNs            = "tick_ns"
 	RawVarWakeForks         = "wake_forks"
 	RawVarWalk              = "walk"
@@ -399,6 +526,11 @@ type RawSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawProgramSpecs struct {
+	CallEnter        *ebpf.ProgramSpec `ebpf:"call_enter"`
+	CallKernel       *ebpf.ProgramSpec `ebpf:"call_kernel"`
+	CallKernelReturn *ebpf.ProgramSpec `ebpf:"call_kernel_return"`
+	CallReturn       *ebpf.ProgramSpec `ebpf:"call_return"`
+	CallTracepoint   *ebpf.ProgramSpec `ebpf:"call_tracepoint"`
 	EnterClose       *ebpf.ProgramSpec `ebpf:"enter_close"`
 	EnterConnect     *ebpf.ProgramSpec `ebpf:"enter_connect"`
 	EnterShutdown    *ebpf.ProgramSpec `ebpf:"enter_shutdown"`
@@ -430,6 +562,7 @@ type RawProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawMapSpecs struct {
 	Accepted    *ebpf.MapSpec `ebpf:"accepted"`
+	Callers     *ebpf.MapSpec `ebpf:"callers"`
 	Closing     *ebpf.MapSpec `ebpf:"closing"`
 	Comms       *ebpf.MapSpec `ebpf:"comms"`
 	Connections *ebpf.MapSpec `ebpf:"connections"`
@@ -439,6 +572,9 @@ type RawMapSpecs struct {
 	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
 	Listening   *ebpf.MapSpec `ebpf:"listening"`
 	Lost        *ebpf.MapSpec `ebpf:"lost"`
+	NoCaller    *ebpf.MapSpec `ebpf:"no_caller"`
+	Places      *ebpf.MapSpec `ebpf:"places"`
+	Probes      *ebpf.MapSpec `ebpf:"probes"`
 	Seen        *ebpf.MapSpec `ebpf:"seen"`
 	Stacks      *ebpf.MapSpec `ebpf:"stacks"`
 	Targets     *ebpf.MapSpec `ebpf:"targets"`
@@ -449,9 +585,12 @@ type RawMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawVariableSpecs struct {
+	CallerRoom *ebpf.VariableSpec `ebpf:"caller_room"`
 	MatchComms *ebpf.VariableSpec `ebpf:"match_comms"`
+	RecordRoom *ebpf.VariableSpec `ebpf:"record_room"`
 	Recorder   *ebpf.VariableSpec `ebpf:"recorder"`
 	TcpAll     *ebpf.VariableSpec `ebpf:"tcp_all"`
+	TextRoom   *ebpf.VariableSpec `ebpf:"text_room"`
 	TickNs     *ebpf.VariableSpec `ebpf:"tick_ns"`
 	WakeForks  *ebpf.VariableSpec `ebpf:"wake_forks"`
 	Walk       *ebpf.VariableSpec `ebpf:"walk"`
@@ -479,6 +618,7 @@ func (o *RawObjects) Close() error {
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawMaps struct {
 	Accepted    *ebpf.Map `ebpf:"accepted"`
+	Callers     *ebpf.Map `ebpf:"callers"`
 	Closing     *ebpf.Map `ebpf:"closing"`
 	Comms       *ebpf.Map `ebpf:"comms"`
 	Connections *ebpf.Map `ebpf:"connections"`
@@ -488,6 +628,9 @@ type RawMaps struct {
 	Listeners   *ebpf.Map `ebpf:"listeners"`
 	Listening   *ebpf.Map `ebpf:"listening"`
 	Lost        *ebpf.Map `ebpf:"lost"`
+	NoCaller    *ebpf.Map `ebpf:"no_caller"`
+	Places      *ebpf.Map `ebpf:"places"`
+	Probes      *ebpf.Map `ebpf:"probes"`
 	Seen        *ebpf.Map `ebpf:"seen"`
 	Stacks      *ebpf.Map `ebpf:"stacks"`
 	Targets     *ebpf.Map `ebpf:"targets"`
@@ -497,6 +640,7 @@ type RawMaps struct {
 func (m *RawMaps) Close() error {
 	return _RawClose(
 		m.Accepted,
+		m.Callers,
 		m.Closing,
 		m.Comms,
 		m.Connections,
@@ -506,6 +650,9 @@ func (m *RawMaps) Close() error {
 		m.Listeners,
 		m.Listening,
 		m.Lost,
+		m.NoCaller,
+		m.Places,
+		m.Probes,
 		m.Seen,
 		m.Stacks,
 		m.Targets,
@@ -517,9 +664,12 @@ func (m *RawMaps) Close() error {
 //
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawVariables struct {
+	CallerRoom *ebpf.Variable `ebpf:"caller_room"`
 	MatchComms *ebpf.Variable `ebpf:"match_comms"`
+	RecordRoom *ebpf.Variable `ebpf:"record_room"`
 	Recorder   *ebpf.Variable `ebpf:"recorder"`
 	TcpAll     *ebpf.Variable `ebpf:"tcp_all"`
+	TextRoom   *ebpf.Variable `ebpf:"text_room"`
 	TickNs     *ebpf.Variable `ebpf:"tick_ns"`
 	WakeForks  *ebpf.Variable `ebpf:"wake_forks"`
 	Walk       *ebpf.Variable `ebpf:"walk"`
@@ -530,6 +680,11 @@ type RawVariables struct {
 //
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawPrograms struct {
+	CallEnter        *ebpf.Program `ebpf:"call_enter"`
+	CallKernel       *ebpf.Program `ebpf:"call_kernel"`
+	CallKernelReturn *ebpf.Program `ebpf:"call_kernel_return"`
+	CallReturn       *ebpf.Program `ebpf:"call_return"`
+	CallTracepoint   *ebpf.Program `ebpf:"call_tracepoint"`
 	EnterClose       *ebpf.Program `ebpf:"enter_close"`
 	EnterConnect     *ebpf.Program `ebpf:"enter_connect"`
 	EnterShutdown    *ebpf.Program `ebpf:"enter_shutdown"`
@@ -558,6 +713,11 @@ type RawPrograms struct {
 
 func (p *RawPrograms) Close() error {
 	return _RawClose(
+		p.CallEnter,
+		p.CallKernel,
+		p.CallKernelReturn,
+		p.CallReturn,
+		p.CallTracepoint,
 		p.EnterClose,
 		p.EnterConnect,
 		p.EnterShutdown,

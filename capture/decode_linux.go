@@ -33,6 +33,7 @@ var decoders = withTCP([bpf.RawKindCount]decoder{
 	bpf.RawKindExit:    {format.KindExit, (*recorder).exit},
 	bpf.RawKindComm:    {format.KindComm, (*recorder).comm},
 	bpf.RawKindMapping: {format.KindMapping, (*recorder).mapping},
+	bpf.RawKindCalled:  {format.KindCall, (*recorder).called},
 })
 
 // decode handles one record of the ring.
@@ -224,10 +225,15 @@ func (r *recorder) fork(rec []byte) error {
 	e.V[format.ForkChildSpace] = uint64(child.space.id)
 	e.V[format.ForkSharedVM] = flag(f.Hdr.Aux&forkSharesVM != 0)
 	e.V[format.ForkThread] = flag(f.Hdr.Aux&forkIsThread != 0)
-	if err := r.w.Append(e); err != nil || r.heap == nil || f.Hdr.Aux&forkIsThread != 0 {
+	if err := r.w.Append(e); err != nil || f.Hdr.Aux&forkIsThread != 0 {
 		return err
 	}
-	return r.heap.born(f.Hdr.Pid, f.Hdr.Tid, child.pid, int64(f.Hdr.Time))
+	for _, p := range r.targetProbes() {
+		if err := p.born(f.Hdr.Pid, f.Hdr.Tid, child.pid, int64(f.Hdr.Time)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // exec is told in the old life of the task, with the space of the new one.
@@ -249,13 +255,18 @@ func (r *recorder) exec(rec []byte) error {
 	if err := r.tellMappings(p, int64(x.Hdr.Time)); err != nil {
 		return err
 	}
-	switch {
-	case r.heap == nil:
-		return nil
-	case known && r.heap.at.FollowsFork():
-		return r.heap.replaced(p.pid, moduleKey{userDev(x.Dev), x.Ino}, cstring(x.Path[:]), int64(x.Hdr.Time))
+	for _, probes := range r.targetProbes() {
+		if known && probes.at.FollowsFork() {
+			continue
+		}
+		if err := probes.named(p.pid, cstring(x.Comm[:]), int64(x.Hdr.Time)); err != nil {
+			return err
+		}
 	}
-	return r.heap.named(p.pid, cstring(x.Comm[:]), int64(x.Hdr.Time))
+	if r.heap == nil || !known || !r.heap.at.FollowsFork() {
+		return nil
+	}
+	return r.heap.replaced(p.pid, moduleKey{userDev(x.Dev), x.Ino}, cstring(x.Path[:]), int64(x.Hdr.Time))
 }
 
 func (r *recorder) exit(rec []byte) error {
@@ -266,8 +277,8 @@ func (r *recorder) exit(rec []byte) error {
 	gone := x.Hdr.Aux != 0
 	e := r.event(format.KindExit, &x.Hdr)
 	spaceGone := r.procs.exit(x.Hdr.Pid, x.Hdr.Tid, gone)
-	if r.heap != nil {
-		if err := r.heap.ended(x.Hdr.Pid, gone, int64(x.Hdr.Time)); err != nil {
+	for _, p := range r.targetProbes() {
+		if err := p.ended(x.Hdr.Pid, gone, int64(x.Hdr.Time)); err != nil {
 			return err
 		}
 	}

@@ -2,76 +2,40 @@ package capture
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"time"
 
 	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/capture/probe"
-	"golang.org/x/sys/unix"
 )
 
 // heapProbes is the heap pack while it records: which allocators are probed.
 type heapProbes struct {
-	r    *recorder
-	at   *probe.Attacher
-	said map[string]bool // warnings
-	// broken is why probes of a target could not be set, nil while all could.
-	broken error
+	targetProbes
 	// functions mirrors the map of that name: what is probed, by table and
 	// offset in the page.
 	functions map[uint32]uint32
 	armed     map[moduleKey]bool // executables whose processes need nothing more
-	kin       kin
 }
 
 func (r *recorder) attachHeap() error {
-	tfs, err := r.tracing()
-	if err != nil {
-		tfs = nil // probes of the PMU need no tracefs
-	}
-	at, err := probe.NewAttacher(tfs)
+	at, tfs, err := r.newTargetProbes("heap", len(r.opts.Packs) > 0)
 	if err != nil {
 		return err
 	}
-	r.closers = append(r.closers, at.Close)
-	r.heap = &heapProbes{r: r, at: at, said: map[string]bool{}, functions: map[uint32]uint32{}, armed: map[moduleKey]bool{}, kin: kin{}}
+	r.heap = &heapProbes{targetProbes: at, functions: map[uint32]uint32{}, armed: map[moduleKey]bool{}}
+	r.heap.targetProbes.arm = r.heap.arm
 	r.modules.opened = r.heap.appeared
 	if tfs == nil {
 		return r.heap.warn("tracefs cannot be used: children of targets are recorded from a moment after their birth, mappings not at all; see `tcap doctor`")
 	}
-	if !at.FollowsFork() {
+	if !at.at.FollowsFork() {
 		if err := r.heap.warn("uprobe events cannot be defined: children of targets are recorded from a moment after their birth; see `tcap doctor`"); err != nil {
 			return err
 		}
 	}
 	return r.attachMemory(tfs)
-}
-
-// join makes a process a target, with all that it forks.
-func (h *heapProbes) join(pid uint32) error {
-	if err := h.arm(pid); err != nil {
-		return err
-	}
-	if err := h.at.AddTarget(int(pid)); err != nil && !vanished(err) {
-		return h.failed(err)
-	}
-	return nil
-}
-
-// named makes a process a target whose name, which it got by an exec, is one of
-// --comm. It runs while that is done: the capture says for how long.
-func (h *heapProbes) named(pid uint32, comm string, since int64) error {
-	if err := h.join(pid); err != nil {
-		return err
-	}
-	if err := h.warn("processes that get a --comm name while recording are recorded from a moment after their exec; `tcap record -- COMMAND` misses nothing"); err != nil {
-		return err
-	}
-	return h.r.note(false, fmt.Sprintf("pid %d: what %s did in the first %v after its exec is not recorded",
-		pid, comm, time.Duration(monotonic()-since).Round(10*time.Microsecond)))
 }
 
 // arm probes the allocators of a process: those that it has mapped, and those
@@ -211,36 +175,4 @@ func (h *heapProbes) tell(f probe.Function) (table uint64, err error) {
 		return uint64(table), nil
 	}
 	return 0, fmt.Errorf("probe %s: %d functions share its offset in a page", f.Entry.Name, tables)
-}
-
-// failed deals with a probe that could not be set: it is named, and fatal only
-// where the heap was asked for by name.
-func (h *heapProbes) failed(err error) error {
-	if vanished(err) {
-		return nil
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w: `tcap doctor` says what is missing", err)
-	}
-	h.broken = err
-	if len(h.r.opts.Packs) > 0 {
-		return fmt.Errorf("pack heap: %w", err)
-	}
-	return h.warn(err.Error())
-}
-
-// vanished reports whether an error says that a process is gone. One that has
-// ended but was not waited for still has its place in /proc, whose files say so
-// in another way.
-func vanished(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
-}
-
-// warn says a thing once.
-func (h *heapProbes) warn(text string) error {
-	if h.said[text] {
-		return nil
-	}
-	h.said[text] = true
-	return h.r.note(true, text)
 }

@@ -72,7 +72,7 @@ func (k kin) end(pid uint32, gone bool, at int64) (hit []*relative) {
 }
 
 // born takes a process that a target has started.
-func (h *heapProbes) born(parent, parentTid, child uint32, at int64) error {
+func (h *targetProbes) born(parent, parentTid, child uint32, at int64) error {
 	if !h.at.NeedsChildren() {
 		return nil
 	}
@@ -89,7 +89,7 @@ func (h *heapProbes) born(parent, parentTid, child uint32, at int64) error {
 }
 
 // ended takes the end of a target's thread, of the whole process if gone is set.
-func (h *heapProbes) ended(pid uint32, gone bool, at int64) error {
+func (h *targetProbes) ended(pid uint32, gone bool, at int64) error {
 	if !h.at.NeedsChildren() {
 		return nil
 	}

@@ -4,6 +4,8 @@ import (
 	"io"
 	"syscall"
 	"time"
+
+	"github.com/tcap-dev/tcap/capture/declare"
 )
 
 // Options say what to record and where to.
@@ -16,6 +18,7 @@ type Options struct {
 	Command []string // a program to run and follow
 
 	Packs    []string      // names of packs; none: all that suit the targets
+	Probes   []Probe       // declared probes; with Packs, what is recorded beside them
 	Duration time.Duration // 0: until the targets end or the context does
 	MaxSize  int64         // bytes of the file at which recording ends; 0: no limit
 	RingSize int           // bytes of the ring, rounded up to a power of two of pages; 0: DefaultRingSize
@@ -31,6 +34,15 @@ type Options struct {
 	// runs: the first of them lets the command end by itself, the second ends
 	// the recording.
 	Interrupts <-chan Interrupt
+}
+
+// A Probe is a declared probe that is to be recorded.
+type Probe struct {
+	Name     string         // as the capture shows it; "": the place
+	Pack     string         // where it comes from; "": the command line
+	Role     string         // what it means to an analysis
+	Decl     *declare.Probe //
+	Optional bool           // that it cannot be had is a warning
 }
 
 // An OptionError is the error of options that make no sense together or at all,

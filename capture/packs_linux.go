@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/tcap-dev/tcap/capture/probe"
 	"github.com/tcap-dev/tcap/capture/tracefs"
 	"golang.org/x/sys/unix"
 )
@@ -37,13 +38,27 @@ func PackNames() []string {
 // packs are the names of what to record: what was asked for, or all that suits
 // the targets.
 func (o *Options) packs() []string {
-	if len(o.Packs) > 0 {
+	if len(o.Packs)+len(o.Probes) > 0 {
 		return o.Packs
 	}
 	var names []string
 	for _, p := range packs {
 		if o.targeted() || !p.needsTarget {
 			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
+// recorded are the names of all that is recorded, for the capture: declared probes
+// are calls, and their packs.
+func (o *Options) recorded() []string {
+	names := slices.Clone(o.packs())
+	for _, p := range o.Probes {
+		for _, name := range []string{"calls", p.Pack} {
+			if name != "" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
 	}
 	return names
@@ -69,6 +84,12 @@ func (r *recorder) attachPacks() error {
 	wanted := r.opts.packs()
 	attached := 0
 	var errs []error
+	if r.calls != nil {
+		if err := r.attachCalls(); err != nil {
+			return err
+		}
+		attached++
+	}
 	for _, p := range packs {
 		if !slices.Contains(wanted, p.name) {
 			continue
@@ -98,12 +119,19 @@ func (r *recorder) attachProcesses() error {
 	for _, prog := range []*ebpf.Program{
 		r.objs.ProcessFork, r.objs.ProcessExec, r.objs.ProcessExit, r.objs.TaskRenamed,
 	} {
-		l, err := link.AttachTracing(link.TracingOptions{Program: prog})
-		if err != nil {
-			return fmt.Errorf("attach %s: %w: the kernel needs BTF and BPF trampolines; see `tcap doctor`", prog, err)
+		if err := r.attachTracing(prog); err != nil {
+			return err
 		}
-		r.closers = append(r.closers, l.Close)
 	}
+	return nil
+}
+
+func (r *recorder) attachTracing(prog *ebpf.Program) error {
+	l, err := link.AttachTracing(link.TracingOptions{Program: prog})
+	if err != nil {
+		return fmt.Errorf("attach %s: %w: the kernel needs BTF and BPF trampolines; see `tcap doctor`", prog, err)
+	}
+	r.closers = append(r.closers, l.Close)
 	return nil
 }
 
@@ -123,19 +151,21 @@ func (r *recorder) attachMemory(fs *tracefs.FS) error {
 }
 
 // tracepoint is a program on a tracepoint: the link and the event that it hangs on.
-type tracepoint struct {
-	link.Link
-	fd int
-}
+type tracepoint struct{ link, event int }
 
 func (t tracepoint) Close() error {
-	return errors.Join(t.Link.Close(), unix.Close(t.fd))
+	return errors.Join(unix.Close(t.link), unix.Close(t.event))
 }
 
 // attachTracepoint runs a program at a tracepoint, wherever tracefs is mounted.
 // The event is opened on one CPU; the program runs on all, since it hangs on
 // the tracepoint and not on the event (kernel/trace/trace_event_perf.c).
 func attachTracepoint(fs *tracefs.FS, group, name string, prog *ebpf.Program) (io.Closer, error) {
+	return attachTracepointCookie(fs, group, name, prog, 0)
+}
+
+// attachTracepointCookie is attachTracepoint with a number for the program.
+func attachTracepointCookie(fs *tracefs.FS, group, name string, prog *ebpf.Program, cookie uint64) (io.Closer, error) {
 	id, err := fs.EventID(group, name)
 	if err != nil {
 		return nil, fmt.Errorf("attach tracepoint %s:%s: %w", group, name, err)
@@ -145,7 +175,7 @@ func attachTracepoint(fs *tracefs.FS, group, name string, prog *ebpf.Program) (i
 	if err != nil {
 		return nil, fmt.Errorf("attach tracepoint %s:%s: perf_event_open: %w", group, name, err)
 	}
-	l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: prog, Attach: ebpf.AttachPerfEvent})
+	l, err := probe.LinkProgram(fd, prog, cookie)
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("attach tracepoint %s:%s: %w", group, name, err)

@@ -42,6 +42,7 @@ type recorder struct {
 	fs      *tracefs.FS
 	heap    *heapProbes // nil when the pack is not recorded
 	tcp     *tcpProbes
+	calls   *callProbes
 
 	cmd        *command
 	alive      map[uint32]bool // target processes; recording ends when the last is gone
@@ -96,6 +97,9 @@ func (r *recorder) begin() error {
 		return err
 	}
 	r.file = file
+	if err := r.resolveCalls(); err != nil {
+		return err
+	}
 	if err := r.load(); err != nil {
 		return err
 	}
@@ -356,6 +360,11 @@ func (r *recorder) leftovers() error {
 			break
 		}
 	}
+	if r.calls != nil {
+		if err := r.calls.unfinished(); err != nil {
+			return err
+		}
+	}
 	if err := r.loss.check(monotonic(), r.w.Append); err != nil {
 		return err
 	}
@@ -364,6 +373,11 @@ func (r *recorder) leftovers() error {
 
 // remarks are what a reader of the capture should know beside the loss.
 func (r *recorder) remarks() error {
+	if r.calls != nil {
+		if err := r.calls.remarks(); err != nil {
+			return err
+		}
+	}
 	if r.stacks.Unknown > 0 {
 		if err := r.note(true, fmt.Sprintf("%d events have no stack: its frames were lost in the ring", r.stacks.Unknown)); err != nil {
 			return err

@@ -151,7 +151,7 @@ func (r *recorder) newWriter(start format.ClockAnchor) error {
 		Host: host, Kernel: unix.ByteSliceToString(uts.Release[:]), Arch: runtime.GOARCH, OS: runtime.GOOS,
 		CPUs: runtime.NumCPU(), PageSize: os.Getpagesize(),
 		Command: r.opts.Args, Targets: targets, Start: start, BootID: strings.TrimSpace(string(boot)),
-		Packs: r.opts.packs(), Stacks: r.opts.Stacks, Flush: int64(flushEvery),
+		Packs: r.opts.recorded(), Stacks: r.opts.Stacks, Flush: int64(flushEvery),
 	}, format.WriterOptions{})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", r.opts.Output, err)
@@ -161,6 +161,13 @@ func (r *recorder) newWriter(start format.ClockAnchor) error {
 	r.procs = newProcesses(w, r.modules)
 	r.names = newSymbolizer()
 	r.stacks = newStackTable(w, r.names, r.objs.Stacks)
+	if r.calls != nil {
+		for _, s := range r.calls.sites {
+			if err := r.calls.describe(s); err != nil {
+				return err
+			}
+		}
+	}
 	for _, n := range r.early {
 		e := format.Event{Kind: format.KindNote, Time: start.Mono}
 		e.V[format.NoteLevel] = flag(n.warning)
@@ -183,6 +190,9 @@ func (r *recorder) load() error {
 		return fmt.Errorf("read BPF programs: %w", err)
 	}
 	spec.Maps["events"].MaxEntries = uint32(r.opts.RingSize)
+	if err := r.sizeCalls(spec); err != nil {
+		return err
+	}
 	vars := map[string]any{
 		"want_stacks": r.opts.Stacks == StacksFP,
 		"match_comms": len(r.opts.Comms) > 0,
@@ -291,14 +301,13 @@ func (r *recorder) attach() ([]uint32, error) {
 		return nil, err
 	}
 	for _, pid := range pids {
-		if r.heap == nil {
-			break
-		}
-		if err := r.heap.join(pid); err != nil {
-			return nil, err
+		for _, p := range r.targetProbes() {
+			if err := p.join(pid); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if r.tcp == nil && r.heap != nil && r.heap.broken != nil {
+	if r.tcp == nil && r.calls == nil && r.heap != nil && r.heap.broken != nil {
 		return nil, fmt.Errorf("nothing could be recorded: %w", r.heap.broken)
 	}
 	return pids, nil

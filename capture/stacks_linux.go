@@ -137,6 +137,21 @@ func (s *space) believable(addrs []uint64) []uint64 {
 	return addrs
 }
 
+// symbol gives the frame of an address that is no return address, as that of a
+// function.
+func (st *stackTable) symbol(addr uint64, s *space) format.FrameID {
+	m, offset := s.find(addr)
+	if m == nil {
+		return st.w.Frame(format.Frame{Offset: addr})
+	}
+	id := st.w.Frame(format.Frame{Module: m.id, Offset: offset})
+	if m.file != nil && !st.asked[id] {
+		st.asked[id] = true
+		st.names.ask(id, m, offset+1) // which it takes for a return address
+	}
+	return id
+}
+
 func (st *stackTable) frame(addr uint64, s *space) format.FrameID {
 	m, offset := s.find(addr)
 	if m == nil {

@@ -31,12 +31,12 @@ func TestVanished(t *testing.T) {
 		if err == nil {
 			t.Fatalf("%s: no error", name)
 		}
-		h := &heapProbes{r: r}
+		h := &targetProbes{r: r, pack: "heap", wanted: true}
 		if got := h.failed(fmt.Errorf("attach: %w", err)); got != nil || h.broken != nil {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
-	if h := (&heapProbes{r: r}); h.failed(unix.EINVAL) == nil {
+	if h := (&targetProbes{r: r, pack: "heap", wanted: true}); h.failed(unix.EINVAL) == nil {
 		t.Error("another error is no failure")
 	}
 }

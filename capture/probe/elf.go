@@ -33,6 +33,7 @@ const debugDir = "/usr/lib/debug"
 
 // ELF is a view of a 64-bit ELF executable or library.
 type ELF struct {
+	name string // for messages; "": path
 	path string
 	r    io.ReaderAt
 	size int64

@@ -110,7 +110,7 @@ func (att *Attachment) define(event string, files map[string]*os.File) error {
 	}
 	a := att.a
 	path := "/proc/self/fd/" + strconv.Itoa(int(file.Fd()))
-	return a.fs.AddUprobe(a.group, event, path, att.point.Offset, att.point.Return)
+	return a.fs.AddUprobe(a.group, event, path, att.point.Offset, att.point.Return, att.point.Semaphore)
 }
 
 // openAnchor opens the event for this very process, which runs none of the

@@ -43,6 +43,9 @@ func openEvent(id uint64, tid int, how lineage) (int, error) {
 	if how == kept {
 		attr.Sample_type = unix.PERF_SAMPLE_READ | unix.PERF_SAMPLE_TID
 	}
+	if how == everyone {
+		return perfEventOpenOn(&attr, -1, 0)
+	}
 	return perfEventOpen(&attr, tid)
 }
 
@@ -56,6 +59,9 @@ const (
 	filterOnly
 	inherited // the child has one, too, and may exchange it for its parent's
 	kept      // the child has one, too
+	// everyone is of no task. It is opened on one CPU and sets breakpoints for all
+	// (trace_uprobe_filter_add counts it as system-wide).
+	everyone
 )
 
 // keepsEvents reports whether the kernel can be told not to exchange the
@@ -90,12 +96,22 @@ func openPin(tid int) (int, error) {
 }
 
 func perfEventOpen(attr *unix.PerfEventAttr, tid int) (int, error) {
+	return perfEventOpenOn(attr, tid, -1)
+}
+
+func perfEventOpenOn(attr *unix.PerfEventAttr, tid, cpu int) (int, error) {
 	for {
-		fd, err := unix.PerfEventOpen(attr, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		fd, err := unix.PerfEventOpen(attr, tid, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
 		if !errors.Is(err, unix.EINTR) {
 			return fd, err
 		}
 	}
+}
+
+// LinkProgram attaches prog to the trace event of the perf event fd with a
+// cookie, for bpf_get_attach_cookie, and returns the link's descriptor.
+func LinkProgram(fd int, prog *ebpf.Program, cookie uint64) (int, error) {
+	return linkProgram(fd, prog, cookie)
 }
 
 // linkProgram attaches prog to the trace event of the perf event fd with a

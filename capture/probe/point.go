@@ -37,6 +37,9 @@ type Point struct {
 	Offset uint64
 	// Return runs the program when the function returns.
 	Return bool
+	// Semaphore is the file offset of the counter by which a program knows that
+	// a mark of it is watched; 0 if there is none.
+	Semaphore uint64
 	// Placement tells how Offset was chosen.
 	Placement Placement
 }

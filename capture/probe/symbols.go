@@ -9,6 +9,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/tcap-dev/tcap/capture/symbol"
 )
 
 // Symbol is a function that a file defines.
@@ -24,9 +26,10 @@ type Symbol struct {
 // ErrNoSymbol is wrapped by the error of a name that is not found.
 var ErrNoSymbol = errors.New("no such function")
 
-// Each calls fn for every function defined in .dynsym and .symtab, and those
-// of the separate debug file if the file itself has no .symtab. One function
-// may come several times. The walk ends when fn returns false.
+// Each calls fn for every function defined in .dynsym and .symtab, and if the
+// file itself has no .symtab, for those of the separate debug file, of
+// .gnu_debugdata and of Go's own table. One function may come several times. The
+// walk ends when fn returns false.
 func (e *ELF) Each(fn func(Symbol) bool) error { return e.each(true, fn) }
 
 func (e *ELF) each(debugFiles bool, fn func(Symbol) bool) error {
@@ -41,9 +44,53 @@ func (e *ELF) each(debugFiles bool, fn func(Symbol) bool) error {
 	}
 	if d := e.debugFile(); d != nil {
 		defer d.Close()
-		_, err = d.scan(elf.SHT_SYMTAB, e, keep)
+		if _, err = d.scan(elf.SHT_SYMTAB, e, keep); err != nil || !more {
+			return err
+		}
 	}
-	return err
+	return e.eachPacked(keep)
+}
+
+// eachPacked calls fn for the functions of the tables that are in a stripped file
+// all the same, until it returns false.
+func (e *ELF) eachPacked(fn func(Symbol) bool) error {
+	data, err := symbol.MiniDebugInfo(e.file, maxTable)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", e.path, err)
+	}
+	more := true
+	keep := func(s Symbol) bool { more = fn(s); return more }
+	if data != nil {
+		mini, err := NewELF(bytes.NewReader(data), int64(len(data)), ".gnu_debugdata of "+e.path)
+		if err != nil {
+			return err
+		}
+		if _, err := mini.scan(elf.SHT_SYMTAB, e, keep); err != nil || !more {
+			return err
+		}
+	}
+	golang, err := symbol.GoFunctions(e.file, maxTable)
+	for _, s := range golang {
+		off, ok := e.Offset(s.Addr)
+		if ok && !keep(Symbol{Name: s.Name, Addr: s.Addr, Size: s.Size, Offset: off}) {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", e.path, err)
+	}
+	return nil
+}
+
+// IsGo reports whether the program was compiled by Go: the stacks of its
+// functions move, under the feet of whoever waits for their return.
+func (e *ELF) IsGo() bool {
+	for _, name := range []string{".gopclntab", ".data.rel.ro.gopclntab", ".note.go.buildid", ".go.buildinfo"} {
+		if e.file.Section(name) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // scan walks one symbol table. Offsets come from the program headers of home:
@@ -208,12 +255,18 @@ func (e *ELF) tables() string {
 		} else {
 			in = append(in, "a debug file (none is installed; the package's -dbgsym or -dbg has it)")
 		}
+		for _, name := range []string{".gnu_debugdata", ".gopclntab"} {
+			if e.file.Section(name) != nil {
+				in = append(in, name)
+			}
+		}
 	}
 	return strings.Join(in, " or ")
 }
 
-// Glob returns the functions whose names match a pattern of path.Match, sorted
-// by name, each name and each place once.
+// Glob returns the functions whose names, as they are in the file or as people
+// write them, match a pattern of path.Match, sorted by name, each name and each
+// place once. In names a slash is a letter as any.
 func (e *ELF) Glob(pattern string) ([]Symbol, error) {
 	if _, err := path.Match(pattern, ""); err != nil {
 		return nil, fmt.Errorf("function pattern %q: %w", pattern, err)
@@ -225,7 +278,7 @@ func (e *ELF) Glob(pattern string) ([]Symbol, error) {
 	seen := map[key]bool{}
 	var list []Symbol
 	err := e.Each(func(s Symbol) bool {
-		if ok, _ := path.Match(pattern, s.Name); ok && !seen[key{s.Name, s.Offset}] {
+		if (match(pattern, s.Name) || isMangled(s.Name) && match(pattern, symbol.Demangled(s.Name))) && !seen[key{s.Name, s.Offset}] {
 			seen[key{s.Name, s.Offset}] = true
 			list = append(list, s)
 		}
@@ -233,6 +286,17 @@ func (e *ELF) Glob(pattern string) ([]Symbol, error) {
 	})
 	sort.SliceStable(list, func(i, j int) bool { return list[i].Name < list[j].Name })
 	return list, err
+}
+
+// match is path.Match for names, in which Go has slashes.
+func match(pattern, name string) bool {
+	hide := func(s string) string { return strings.ReplaceAll(s, "/", "\x01") }
+	ok, err := path.Match(hide(pattern), hide(name))
+	return ok && err == nil
+}
+
+func isMangled(name string) bool {
+	return strings.HasPrefix(name, "_Z") || strings.HasPrefix(name, "_R")
 }
 
 // nearest collects the names most similar to one that was not found.

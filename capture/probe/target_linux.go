@@ -52,6 +52,19 @@ func (a *Attacher) AddChild(pid int) error {
 	return a.add(pid, a.FollowsFork())
 }
 
+// AddEveryone records every process that runs the code, now and later. It needs
+// no other target.
+func (a *Attacher) AddEveryone() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := &target{a: a, pid: -1}
+	a.targets = append(a.targets, t)
+	if err := t.cover(a.events); err != nil {
+		return fmt.Errorf("probe every process: %w", explainOpen(err, 1, len(a.events)))
+	}
+	return nil
+}
+
 // Forget gives back what a process took that has ended.
 func (a *Attacher) Forget(pid int) {
 	a.mu.Lock()
@@ -100,6 +113,8 @@ func (t *target) cover(list []*event) error {
 		return nil
 	case !t.a.FollowsFork():
 		return t.coverPMU(list)
+	case t.pid < 0:
+		return t.open(-1, list, everyone)
 	case t.child:
 		return t.coverProcess(t.pid, list)
 	}
@@ -291,7 +306,7 @@ func openPMU(p Point, pid int, prog *ebpf.Program, cookie uint64) (link.Link, er
 	if err != nil {
 		return nil, err
 	}
-	opts := &link.UprobeOptions{Address: p.Offset, PID: pid, Cookie: cookie}
+	opts := &link.UprobeOptions{Address: p.Offset, PID: max(pid, 0), Cookie: cookie, RefCtrOffset: p.Semaphore}
 	if p.Return {
 		return exe.Uretprobe("", prog, opts)
 	}

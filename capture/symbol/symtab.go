@@ -216,13 +216,9 @@ func (t *symtab) lookup(addr uint64) (Symbol, bool) {
 // miniDebugInfo returns the ELF file inside .gnu_debugdata, a symbol table that
 // Fedora's binaries carry (https://sourceware.org/gdb/current/onlinedocs/gdb/MiniDebugInfo.html).
 func miniDebugInfo(f *elf.File, limit int64) (*elf.File, error) {
-	packed, err := sectionData(f, ".gnu_debugdata", limit)
-	if packed == nil || err != nil {
+	data, err := MiniDebugInfo(f, limit)
+	if data == nil || err != nil {
 		return nil, err
-	}
-	data, err := unxz(packed, limit)
-	if err != nil {
-		return nil, fmt.Errorf("section .gnu_debugdata: %w", err)
 	}
 	return readELF(bytes.NewReader(data))
 }

@@ -148,9 +148,12 @@ func (f *FS) EventID(group, name string) (uint64, error) {
 // only while no perf event is open on it: the kernel does not set those added
 // later, and from 6.12 follows a nil pointer for them.
 //
+// semaphore, when it is not 0, is the file offset of a counter of 16 bits that the
+// kernel raises in the memory of who is probed (since 4.20).
+//
 // The kernel splits definitions at spaces and offers no quoting. Name such a
 // file through a descriptor, as /proc/self/fd/7.
-func (f *FS) AddUprobe(group, event, path string, offset uint64, ret bool) error {
+func (f *FS) AddUprobe(group, event, path string, offset uint64, ret bool, semaphore uint64) error {
 	if err := checkName(group, event); err != nil {
 		return err
 	}
@@ -161,7 +164,11 @@ func (f *FS) AddUprobe(group, event, path string, offset uint64, ret bool) error
 	if ret {
 		kind = "r"
 	}
-	return f.define(fmt.Sprintf("%s:%s/%s %s:0x%x", kind, group, event, path, offset))
+	counter := ""
+	if semaphore != 0 {
+		counter = fmt.Sprintf("(0x%x)", semaphore)
+	}
+	return f.define(fmt.Sprintf("%s:%s/%s %s:0x%x%s", kind, group, event, path, offset, counter))
 }
 
 // Remove removes the event and every place added to it. All perf events on

@@ -87,7 +87,7 @@ func exercise(t *testing.T, f *FS, group string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.AddUprobe(group, "e", exe, 0x1000, false); err != nil {
+	if err := f.AddUprobe(group, "e", exe, 0x1000, false, 0); err != nil {
 		t.Fatal(err)
 	}
 	id, err := f.EventID(group, "e")
@@ -148,12 +148,12 @@ func TestBadArguments(t *testing.T) {
 	defer f.Close()
 	group := fmt.Sprintf("tcaptest_%d_bad", os.Getpid())
 	for name, err := range map[string]error{
-		"space in path":   f.AddUprobe(group, "e", "/tmp/a b", 0, false),
-		"newline in path": f.AddUprobe(group, "e", "/bin/true\n-:x/y", 0, false),
-		"slash in group":  f.AddUprobe("a/b", "e", "/bin/true", 0, false),
-		"empty event":     f.AddUprobe(group, "", "/bin/true", 0, false),
-		"missing file":    f.AddUprobe(group, "e", "/nonexistent", 0, false),
-		"directory":       f.AddUprobe(group, "e", "/tmp", 0, false),
+		"space in path":   f.AddUprobe(group, "e", "/tmp/a b", 0, false, 0),
+		"newline in path": f.AddUprobe(group, "e", "/bin/true\n-:x/y", 0, false, 0),
+		"slash in group":  f.AddUprobe("a/b", "e", "/bin/true", 0, false, 0),
+		"empty event":     f.AddUprobe(group, "", "/bin/true", 0, false, 0),
+		"missing file":    f.AddUprobe(group, "e", "/nonexistent", 0, false, 0),
+		"directory":       f.AddUprobe(group, "e", "/tmp", 0, false, 0),
 		"dots":            f.Remove("..", "e"),
 	} {
 		if err == nil {
@@ -179,7 +179,7 @@ func TestRemoveStale(t *testing.T) {
 	live := fmt.Sprintf("%s_%d_1", prefix, os.Getpid())
 	for _, group := range []string{dead, live} {
 		for i := range 2 { // two places: one event, two lines
-			if err := f.AddUprobe(group, "e", exe, uint64(0x1000+16*i), false); err != nil {
+			if err := f.AddUprobe(group, "e", exe, uint64(0x1000+16*i), false, 0); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/tcap-dev/tcap/capture"
+	"github.com/tcap-dev/tcap/capture/declare"
 )
 
 type recordFlags struct {
@@ -25,7 +26,7 @@ type recordFlags struct {
 	force    bool
 	pids     []int
 	comms    []string
-	packs    []string
+	events   []string
 	duration time.Duration
 	maxSize  string
 	ringSize string
@@ -36,7 +37,7 @@ type recordFlags struct {
 func recordCommand() *cobra.Command {
 	var f recordFlags
 	cmd := &cobra.Command{
-		Use:   "record -o FILE [-p PID]... [--comm NAME]... [-e PACK]... [-- CMD ARGS...]",
+		Use:   "record -o FILE [-p PID]... [--comm NAME]... [-e PACK|PROBE]... [-- CMD ARGS...]",
 		Short: "Record a program, a process, or the machine's TCP into a capture",
 		Long: `record writes a capture until the command exits, the last target is gone, the
 duration or the size is reached, or Ctrl-C. With a command it returns the
@@ -61,7 +62,7 @@ and their children pay for it.`,
 	fl.StringVarP(&f.output, "output", "o", "", "write the capture to `FILE`")
 	fl.IntSliceVarP(&f.pids, "pid", "p", nil, "follow process `PID` and its children (repeatable)")
 	fl.StringSliceVar(&f.comms, "comm", nil, "follow processes called `NAME`, now and when they appear (repeatable)")
-	fl.StringSliceVarP(&f.packs, "event", "e", nil, "record only these `PACK`s: "+strings.Join(capture.PackNames(), ", ")+" (repeatable)")
+	fl.StringArrayVarP(&f.events, "event", "e", nil, "record only these: a `PACK` ("+strings.Join(capture.PackNames(), ", ")+") or a declared probe, uprobe:PATH:FUNCTION(...) (repeatable)")
 	fl.DurationVarP(&f.duration, "duration", "d", 0, "end after this `TIME`, as in 30s")
 	fl.StringVar(&f.maxSize, "max-size", "", "end when the file has this `SIZE`, as in 1GiB")
 	fl.StringVar(&f.ringSize, "ring-size", "", "`SIZE` of the room for events on their way from the kernel, as in 64MiB")
@@ -73,7 +74,7 @@ and their children pay for it.`,
 
 func (f *recordFlags) options(command []string) (capture.Options, error) {
 	o := capture.Options{
-		Output: f.output, Force: f.force, Pids: f.pids, Comms: f.comms, Command: command, Packs: f.packs,
+		Output: f.output, Force: f.force, Pids: f.pids, Comms: f.comms, Command: command,
 		Duration: f.duration, Stacks: f.stacks, Version: version + " (" + commit + ")", Args: os.Args, Stderr: os.Stderr,
 	}
 	if f.output == "" {
@@ -90,6 +91,9 @@ func (f *recordFlags) options(command []string) (capture.Options, error) {
 			return o, usagef("record: -p %d: a pid is positive", p)
 		}
 	}
+	if err := f.wanted(&o); err != nil {
+		return o, err
+	}
 	var err error
 	if o.MaxSize, err = size("--max-size", f.maxSize); err != nil {
 		return o, err
@@ -103,6 +107,31 @@ func (f *recordFlags) options(command []string) (capture.Options, error) {
 	}
 	o.RingSize = int(ring)
 	return o, nil
+}
+
+// wanted takes -e apart: names of packs, which commas separate, and declarations
+// of probes, which have commas of their own.
+func (f *recordFlags) wanted(o *capture.Options) error {
+	for _, e := range f.events {
+		if !declare.IsDeclaration(e) {
+			o.Packs = append(o.Packs, strings.Split(e, ",")...)
+			continue
+		}
+		d, err := declare.Parse(e)
+		if err != nil {
+			return usage(declarationError(err))
+		}
+		o.Probes = append(o.Probes, capture.Probe{Decl: d})
+	}
+	return nil
+}
+
+// declarationError shows where in a declaration the mistake is.
+func declarationError(err error) error {
+	if e := declare.ErrorOf(err); e != nil {
+		return fmt.Errorf("%w\n  %s", err, strings.ReplaceAll(e.Show(), "\n", "\n  "))
+	}
+	return err
 }
 
 func size(flag, s string) (int64, error) {

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What a declared probe reads at a hit, and whether its filter lets that pass.
+ */
+#pragma once
+
+/* Cuts v to the size of its type and gives it its sign. */
+static __always_inline __u64 of_size(__u64 v, const struct fetch *f)
+{
+	__u32 shift = (64 - 8 * f->size) & 63;
+
+	if (f->flags & FetchSigned)
+		return (__s64)(v << shift) >> shift;
+	return v << shift >> shift;
+}
+
+/* The number, or address, that f says. */
+static __always_inline bool fetch_number(bool user, struct caller *c, const struct fetch *f, __u64 *out)
+{
+	__u64 v = *out, to;
+
+	if (!(f->flags & FetchFromEntry) || !(f->flags & FetchLate)) {
+		v = c->slot[f->base < SlotCount ? f->base : SlotZero];
+		v += c->slot[f->index < SlotCount ? f->index : SlotZero] << (f->scale & 3);
+	}
+	for (int i = 0; i < MAX_STEPS; i++) {
+		__u32 n = 8;
+
+		if (i >= f->steps)
+			break;
+		if (i + 1 == f->steps)
+			n = f->size;
+		if (n < 1 || n > 8)
+			return false;
+		to = 0;
+		if (read_memory(user, &to, n, v + f->off[i]))
+			return false;
+		v = to;
+	}
+	v = of_size(v, f);
+	v += f->off[f->steps <= MAX_STEPS ? f->steps : 0];
+	if (f->flags & FetchInCtx)
+		v += c->slot[SlotCtx];
+	*out = v;
+	return true;
+}
+
+/* How long a text is whose first bytes did not show its end. */
+static __always_inline __u32 scan_text(bool user, struct caller *c, __u64 from, __u32 known)
+{
+	__u64 pos = c->pos;
+
+	KEEP(pos);
+	if (pos > caller_room + record_room - SCAN_LEN)
+		return known;
+	for (int i = 0; i < MAX_SCANS; i++) {
+		long n = read_text(user, c->room + pos, SCAN_LEN, from + known);
+
+		if (n <= 0)
+			break;
+		known += n - 1;
+		if (n < SCAN_LEN)
+			break;
+	}
+	return known;
+}
+
+/* Keeps what is at v, and says so in num: how much is kept, and above that how
+ * much there is. */
+static __always_inline bool fetch_text(bool user, struct caller *c, const struct fetch *f, struct called *r, __u64 v, __u64 *num)
+{
+	__u64 pos = c->pos, limit = f->limit, there;
+	long n;
+
+	KEEP(pos);
+	KEEP(limit);
+	if (pos > caller_room + record_room - text_room || limit >= text_room)
+		return false;
+	if (f->flags & FetchComm) {
+		if (bpf_get_current_comm(c->room + pos, COMM_LEN))
+			return false;
+		n = bpf_probe_read_kernel_str(c->word, COMM_LEN, c->room + pos);
+		there = n > 0 ? n - 1 : 0;
+		*num = there << 32 | there;
+		c->pos = pos + there;
+		return n > 0;
+	}
+	if (f->flags & FetchStr) {
+		n = read_text(user, c->room + pos, limit + 1, v);
+		if (n <= 0 || n > limit + 1)
+			return false;
+		there = n - 1;
+		c->pos = pos + there;
+		if (there == limit)
+			there = scan_text(user, c, v, limit);
+		*num = there << 32 | (n - 1);
+		return true;
+	}
+	there = limit;
+	if (f->length < MAX_FETCHES)
+		there = r->num[f->length];
+	if (there >> 31)
+		return false; /* negative, or no length */
+	if (limit > there)
+		limit = there;
+	KEEP(limit);
+	if (limit >= text_room || (limit && read_memory(user, c->room + pos, limit, v)))
+		return false;
+	c->pos = pos + limit;
+	*num = there << 32 | limit;
+	return true;
+}
+
+/* What the loops below work on. They are loops of the kernel's (bpf_loop), whose
+ * body is verified once: the verifier would have to follow each round of others. */
+struct work {
+	struct caller *c;
+	const struct probe *p;
+	struct called *r;
+	void *ctx;
+	__u64 sp;
+	__u32 id;
+	bool late;
+	bool found;
+};
+
+static __always_inline long fetch_one(bool user, __u32 i, struct work *w)
+{
+	struct called *r = w->r;
+	struct caller *c = w->c;
+	const struct fetch *f;
+	__u64 v;
+
+	if (i >= MAX_FETCHES)
+		return 1;
+	f = &w->p->fetch[i];
+	v = r->num[i];
+	if (!w->late && (f->flags & FetchLate)) {
+		if (f->flags & FetchFromEntry)
+			r->num[i] = c->slot[f->base < SlotCount ? f->base : SlotZero];
+		return 0;
+	}
+	if (w->late && !(f->flags & FetchLate))
+		return 0;
+	if (f->length < MAX_FETCHES && (r->faults >> (f->length & 31) & 1)) {
+		r->faults |= 1u << i;
+		return 0;
+	}
+	if (!fetch_number(user, c, f, &v) || ((f->flags & FetchText) && !fetch_text(user, c, f, r, v, &v))) {
+		r->faults |= 1u << i;
+		v = 0;
+	}
+	r->num[i] = v;
+	return 0;
+}
+
+static long fetch_user(__u32 i, struct work *w) { return fetch_one(true, i, w); }
+static long fetch_kernel(__u32 i, struct work *w) { return fetch_one(false, i, w); }
+
+/* Reads what the probe wants now: at the entry, or at the return if late. */
+static __always_inline void fetch_all(bool user, struct work *w, bool late)
+{
+	w->late = late;
+	if (user)
+		bpf_loop(w->p->fetches, fetch_user, w, 0);
+	else
+		bpf_loop(w->p->fetches, fetch_kernel, w, 0);
+}
+
+static __always_inline bool compare(const struct term *t, __u64 v)
+{
+	__u64 to = t->value;
+
+	v &= t->mask;
+	if (t->is_signed) { /* moved so that the order of the unsigned is theirs */
+		v ^= 1ull << 63;
+		to ^= 1ull << 63;
+	}
+	switch (t->op) {
+	case TermEq:
+		return v == to;
+	case TermNe:
+		return v != to;
+	case TermLt:
+		return v < to;
+	case TermLe:
+		return v <= to;
+	case TermGt:
+		return v > to;
+	case TermGe:
+		return v >= to;
+	}
+	return false;
+}
+
+/* Whether the text at the fetch is word. The bytes are read anew: what the record
+ * has of them may be cut. */
+static __always_inline bool same_text(bool user, struct caller *c, const struct probe *p, const struct term *t, __u64 from)
+{
+	const struct fetch *f = &p->fetch[t->fetch & (MAX_FETCHES - 1)];
+	const __u64 *want = (const __u64 *)p->word[t->word & (MAX_WORDS - 1)];
+	__u64 *have = (__u64 *)c->word;
+
+	for (int i = 0; i < WORD_LEN / 8; i++)
+		have[i] = 0;
+	if (f->flags & FetchComm)
+		bpf_get_current_comm(c->word, COMM_LEN);
+	else if (read_text(user, c->word, WORD_LEN, from) <= 0)
+		return false;
+	for (int i = 0; i < WORD_LEN / 8; i++)
+		if (have[i] != want[i])
+			return false;
+	return true;
+}
+
+static __always_inline long term_one(bool user, __u32 i, struct work *w)
+{
+	const struct called *r = w->r;
+	struct caller *c = w->c;
+	const struct term *t;
+	__u32 at, bits = c->bits;
+	bool ok = false;
+
+	if (i >= MAX_TERMS)
+		return 1;
+	t = &w->p->term[i];
+	at = t->fetch & (MAX_FETCHES - 1);
+	switch (t->op) {
+	case TermAnd:
+		c->bits = bits >> 1 & (~1u | (bits & 1));
+		return 0;
+	case TermOr:
+		c->bits = bits >> 1 | (bits & 1);
+		return 0;
+	case TermNot:
+		c->bits = bits ^ 1;
+		return 0;
+	}
+	if (!(r->faults >> at & 1)) {
+		if (t->op == TermTextEq || t->op == TermTextNe)
+			ok = same_text(user, c, w->p, t, r->num[at]) == (t->op == TermTextEq);
+		else
+			ok = compare(t, r->num[at]);
+	}
+	c->bits = bits << 1 | ok;
+	return 0;
+}
+
+static long term_user(__u32 i, struct work *w) { return term_one(true, i, w); }
+static long term_kernel(__u32 i, struct work *w) { return term_one(false, i, w); }
+
+/* Whether the call passes the filter: terms in postfix order, their truth on a
+ * stack of bits. A value that cannot be read makes its comparison false. */
+static __always_inline bool passes(bool user, struct work *w)
+{
+	if (!w->p->terms)
+		return true;
+	w->c->bits = 1;
+	if (user)
+		bpf_loop(w->p->terms, term_user, w, 0);
+	else
+		bpf_loop(w->p->terms, term_kernel, w, 0);
+	return w->c->bits & 1;
+}

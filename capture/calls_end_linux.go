@@ -1,0 +1,112 @@
+package capture
+
+import (
+	"fmt"
+	"strings"
+	"unsafe"
+
+	"github.com/tcap-dev/tcap/bpf"
+)
+
+// unfinished tells of the calls that threads are in when the recording ends. It
+// comes after the probes were taken out.
+func (c *callProbes) unfinished() error {
+	var key uint64
+	value := make([]byte, c.rooms.Value())
+	it := c.r.objs.Callers.Iterate()
+	for it.Next(&key, &value) {
+		if err := c.unfinishedOf(value); err != nil {
+			return err
+		}
+	}
+	if err := it.Err(); err != nil {
+		return c.r.note(true, fmt.Sprintf("the calls that were running when the recording ended are missing: %v", err))
+	}
+	return nil
+}
+
+// caller is struct caller of bpf/declared.h, without its room.
+type caller struct {
+	slot     [bpf.RawSlotSlotCount]uint64
+	returned uint64
+	calls    uint32
+	at       uint32
+	pos      uint32
+	bits     uint32
+	live     [64]struct {
+		sp                          uint64
+		at, probe, of, depth, size_ uint32
+		_                           uint32
+	}
+	word [64]int8
+}
+
+func (c *callProbes) unfinishedOf(value []byte) error {
+	v, err := view[caller](value)
+	if err != nil {
+		return err
+	}
+	room := value[unsafe.Sizeof(*v):]
+	for i := range min(int(v.calls), len(v.live)) {
+		l := &v.live[i]
+		if l.probe == 0 || int(l.probe) > len(c.sites) || int(l.at)+int(l.size_) > len(room) {
+			continue
+		}
+		s := c.sites[l.probe-1]
+		if s.program.Raw.Flags&uint16(bpf.RawProbeFlagProbeLateFilter) != 0 {
+			continue
+		}
+		rec := room[l.at : l.at+l.size_]
+		head, err := view[bpf.RawHdr](rec)
+		if err != nil {
+			return err
+		}
+		if dead := !c.r.alive[head.Pid] && ended(head.Pid); dead || int64(head.Time) > c.r.ended {
+			continue
+		}
+		entry := head.Time
+		head.Time = uint64(c.r.ended)
+		head.Fn = uint8(bpf.RawOutcomeCallUnfinished)
+		*(*uint64)(unsafe.Pointer(&rec[unsafe.Offsetof(bpf.RawCalled{}.Duration)])) = head.Time - entry
+		*(*uint32)(unsafe.Pointer(&rec[unsafe.Offsetof(bpf.RawCalled{}.Faults)])) |= s.program.Raw.Late
+		if err := c.tellCall(s, rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remarks say what a reader should know of the declared probes.
+func (c *callProbes) remarks() error {
+	byFilter := map[*Probe]uint64{}
+	for _, s := range c.sites {
+		byFilter[s.spec] += s.hits
+	}
+	for spec, hits := range byFilter {
+		if hits > 0 {
+			continue
+		}
+		text := fmt.Sprintf("%s was never hit", spec.title())
+		if spec.Decl.Filter != nil {
+			text = fmt.Sprintf("no call passed the filter of %s (/%v/): record without it to see what the values are", spec.title(), spec.Decl.Filter)
+		}
+		if err := c.r.note(true, text); err != nil {
+			return err
+		}
+	}
+	if c.unentered > 0 {
+		return c.r.note(false, fmt.Sprintf("%d returns were seen of calls that had begun before", c.unentered))
+	}
+	return nil
+}
+
+// title names a declaration for people.
+func (p *Probe) title() string {
+	if p.Name != "" {
+		return strings.TrimPrefix(p.Pack+" "+p.Name, " ")
+	}
+	return p.Decl.Place()
+}
+
+// bytesOf is the memory of v.
+func bytesOf[T any](v *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)) }

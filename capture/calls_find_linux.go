@@ -1,0 +1,248 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/tcap-dev/tcap/capture/call"
+	"github.com/tcap-dev/tcap/capture/declare"
+	"github.com/tcap-dev/tcap/capture/probe"
+	"github.com/tcap-dev/tcap/capture/symbol"
+	"golang.org/x/sys/unix"
+)
+
+// find returns the sites of a declaration that are not known yet: as the processes
+// have the file or, without any, as it is on this machine.
+func (c *callProbes) find(spec *Probe, pids []uint32) ([]*callSite, error) {
+	if spec.Decl.InKernel() {
+		return c.findKernel(spec)
+	}
+	files, err := candidates(spec.Decl.Path, pids)
+	if err != nil {
+		return nil, err
+	}
+	var sites []*callSite
+	var errs []error
+	for _, f := range files {
+		key := fileSymbols{f.key, spec}
+		if c.files[key] {
+			continue
+		}
+		c.files[key] = true
+		found, err := c.inFile(spec, f)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		sites = append(sites, found...)
+	}
+	if len(sites) > 0 { // a pattern of paths need not have the function in each
+		return sites, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+// A probedFile is a file that a declaration means.
+type probedFile struct {
+	open string // how this process opens it
+	path string // as its processes know it
+	key  moduleKey
+}
+
+// candidates are the files that a path or pattern means: first what the processes
+// have mapped, which may be deleted or replaced meanwhile, then what is at the path
+// in their root directories.
+func candidates(pattern string, pids []uint32) ([]probedFile, error) {
+	var files []probedFile
+	seen := map[moduleKey]bool{}
+	add := func(open, path string) error {
+		var st unix.Stat_t
+		if err := unix.Stat(open, &st); err != nil {
+			return err
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFREG {
+			return fmt.Errorf("%s is not a file", path)
+		}
+		key := moduleKey{st.Dev, st.Ino}
+		if !seen[key] {
+			seen[key] = true
+			files = append(files, probedFile{open, path, key})
+		}
+		return nil
+	}
+	pattern = lookPath(pattern)
+	var tried []string
+	roots := []string{""}
+	if len(pids) > 0 {
+		roots = nil
+	}
+	for _, pid := range pids {
+		mapped(pid, pattern, add)
+		roots = append(roots, procPath(pid, "root"))
+	}
+	var errs []error
+	for _, root := range roots {
+		tried = append(tried, root+pattern)
+		paths := []string{root + pattern}
+		if strings.ContainsAny(pattern, "*?[") {
+			paths, _ = filepath.Glob(root + pattern) // the parser has checked it
+		}
+		for _, p := range paths {
+			if err := add(p, strings.TrimPrefix(p, root)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if len(files) == 0 {
+		errs = append(errs, fmt.Errorf("there is no such file: looked for %s", strings.Join(tried, ", ")))
+		return nil, errors.Join(errs...)
+	}
+	return files, nil
+}
+
+// lookPath finds a name without a slash where the shell would.
+func lookPath(name string) string {
+	if strings.Contains(name, "/") {
+		if abs, err := filepath.Abs(name); err == nil {
+			return abs
+		}
+		return name
+	}
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if st, err := os.Stat(filepath.Join(dir, name)); err == nil && st.Mode().IsRegular() {
+			return filepath.Join(dir, name)
+		}
+	}
+	return name
+}
+
+// mapped adds the files of a process that a pattern means.
+func mapped(pid uint32, pattern string, add func(open, path string) error) {
+	f, err := os.Open(procPath(pid, "maps"))
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	maps, err := symbol.ParseMaps(f)
+	if err != nil {
+		return
+	}
+	resolved := pattern // maps have the file, declarations often a link to it
+	if real, err := filepath.EvalSymlinks(procPath(pid, "root") + pattern); err == nil {
+		resolved = strings.TrimPrefix(real, procPath(pid, "root"))
+	}
+	for _, m := range maps {
+		if !m.Exec || m.Inode == 0 {
+			continue
+		}
+		for _, p := range []string{pattern, resolved} {
+			if ok, err := filepath.Match(p, m.Path); ok && err == nil {
+				// What is left out here is found by its path, if it can be had at all.
+				_ = add(procPath(pid, "map_files", fmt.Sprintf("%x-%x", m.Start, m.End)), m.Path)
+				break
+			}
+		}
+	}
+}
+
+// inFile finds the sites of a declaration in one file.
+func (c *callProbes) inFile(spec *Probe, f probedFile) ([]*callSite, error) {
+	e, err := probe.OpenELF(f.open)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	e.SetName(f.path)
+	if spec.Decl.Kind == declare.USDT {
+		return c.marks(spec, f, e)
+	}
+	symbols, err := e.Functions(spec.Decl.Symbol)
+	if err != nil {
+		return nil, err
+	}
+	d, err := c.returns(spec, e)
+	if err != nil {
+		return nil, err
+	}
+	site, err := call.Function(e.Machine(), e.IsGo())
+	if err != nil {
+		return nil, err
+	}
+	program, err := call.Compile(d, site)
+	if err != nil {
+		return nil, err
+	}
+	var sites []*callSite
+	for _, s := range symbols {
+		if len(symbols) <= 16 && !e.IsUsed(s) {
+			if err := c.r.note(true, fmt.Sprintf("%s in %s: nothing in the file calls it or names it; it may have been inlined into its callers or cloned%s, and then it is never hit",
+				s.Name, f.path, e.Clones(s.Name))); err != nil {
+				return nil, err
+			}
+		}
+		own := *program
+		cs := &callSite{spec: spec, program: &own, path: f.path, symbol: s.Name, shared: len(symbols) > 1}
+		cs.entry, cs.ret = e.Points(s, program.NeedsReturn())
+		sites = append(sites, cs)
+	}
+	return sites, nil
+}
+
+// returns is the declaration as it can be had in a file: where stacks move or are
+// several, only entries are probed, unless the user wants it otherwise.
+func (c *callProbes) returns(spec *Probe, e *probe.ELF) (*declare.Probe, error) {
+	d := spec.Decl
+	if !d.NeedsReturn() {
+		return d, nil
+	}
+	why := ""
+	switch {
+	case e.IsGo():
+		why = "it is a Go program, whose stacks move: it would crash at a probed return"
+	case d.Returns:
+		return d, nil
+	default:
+		name := e.SwitchesStacks()
+		if name == "" {
+			return d, nil
+		}
+		why = fmt.Sprintf("it switches stacks (it has %s), which the kernel's way to see returns may not survive; {returns} after the declaration takes the risk", name)
+	}
+	entry := *d
+	if entry.Kind == declare.Uretprobe {
+		entry.Kind = declare.Uprobe
+	}
+	entry.Returns = false
+	if entry.NeedsReturn() {
+		return nil, fmt.Errorf("%s: retval, duration and after() need the return, and %s", e.Name(), why)
+	}
+	return &entry, c.r.note(true, fmt.Sprintf("%s: only entries are recorded: %s", spec.title(), why))
+}
+
+// marks finds the sites of a USDT declaration.
+func (c *callProbes) marks(spec *Probe, f probedFile, e *probe.ELF) ([]*callSite, error) {
+	provider, name, _ := strings.Cut(spec.Decl.Symbol, ":")
+	marks, err := e.Marks(provider, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(marks) == 0 {
+		return nil, e.NoMark(provider, name)
+	}
+	var sites []*callSite
+	for _, m := range marks {
+		site, perr := call.ParseMark(e.Machine(), m.Args)
+		program, err := call.Compile(spec.Decl, site)
+		if err != nil {
+			return nil, errors.Join(err, perr)
+		}
+		sites = append(sites, &callSite{
+			spec: spec, program: program, path: f.path, symbol: m.Provider + ":" + m.Name, shared: len(marks) > 1,
+			entry: probe.Point{Name: "mark " + m.Provider + ":" + m.Name + " in " + f.path, Path: e.Path(), Offset: m.Offset, Semaphore: m.Semaphore},
+		})
+	}
+	return sites, nil
+}
