@@ -86,6 +86,7 @@ func List() []Analyzer {
 		closesAnalyzer,
 		queriesAnalyzer,
 		commandsAnalyzer,
+		timelineAnalyzer,
 	}
 }
 
