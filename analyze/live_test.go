@@ -224,9 +224,19 @@ func naive(t testing.TB, r *format.Reader, f format.Filter) outcome {
 	return n.outcome
 }
 
+type naiveBlock struct {
+	addr, ord uint64
+	birth     int64
+}
+
+type naiveDisplaced struct {
+	naiveBlock
+	at int64 // when the next block was born there
+}
+
 type naiveSpace struct {
-	live      map[uint64]block
-	displaced []displacedBlock
+	live      map[uint64]naiveBlock
+	displaced []naiveDisplaced
 	inherited map[uint64]bool // still there
 	forked    bool
 	gone      bool
@@ -242,7 +252,7 @@ type naiveMatcher struct {
 
 func (n *naiveMatcher) space(key uint64) *naiveSpace {
 	if n.spaces[key] == nil {
-		n.spaces[key] = &naiveSpace{live: map[uint64]block{}, inherited: map[uint64]bool{}, sharers: map[uint32]bool{}}
+		n.spaces[key] = &naiveSpace{live: map[uint64]naiveBlock{}, inherited: map[uint64]bool{}, sharers: map[uint32]bool{}}
 	}
 	return n.spaces[key]
 }
@@ -257,11 +267,11 @@ func (n *naiveMatcher) event(task format.Task, e *format.Event) {
 			n.death(s, v[format.ReallocOld], e.Time-int64(v[format.ReallocDuration]), e.Seq, true)
 		}
 		if v[format.ReallocAddr] != 0 && e.Time <= n.to {
-			n.birth(s, block{addr: v[format.ReallocAddr], birth: e.Time, ord: e.Seq})
+			n.birth(s, naiveBlock{addr: v[format.ReallocAddr], birth: e.Time, ord: e.Seq})
 		}
 	case e.Time > n.to:
 	case e.Kind == format.KindAlloc:
-		n.birth(s, block{addr: v[format.AllocAddr], birth: e.Time, ord: e.Seq})
+		n.birth(s, naiveBlock{addr: v[format.AllocAddr], birth: e.Time, ord: e.Seq})
 	case e.Kind == format.KindFree:
 		n.death(s, v[format.FreeAddr], e.Time, e.Seq, false)
 	case e.Kind == format.KindFork:
@@ -289,9 +299,9 @@ func (n *naiveMatcher) event(task format.Task, e *format.Event) {
 	}
 }
 
-func (n *naiveMatcher) birth(s *naiveSpace, b block) {
+func (n *naiveMatcher) birth(s *naiveSpace, b naiveBlock) {
 	if old, ok := s.live[b.addr]; ok {
-		s.displaced = append(s.displaced, displacedBlock{old, b.birth})
+		s.displaced = append(s.displaced, naiveDisplaced{old, b.birth})
 	}
 	s.live[b.addr] = b
 }
@@ -366,6 +376,6 @@ func (n *naiveMatcher) end(s *naiveSpace, at int64, how string) {
 	for _, b := range s.live {
 		n.fates = append(n.fates, fate{b.ord, at, how})
 	}
-	s.live = map[uint64]block{}
+	s.live = map[uint64]naiveBlock{}
 	s.inherited = map[uint64]bool{}
 }

@@ -1,6 +1,10 @@
 package analyze
 
-import "github.com/tcap-dev/tcap/format"
+import (
+	"slices"
+
+	"github.com/tcap-dev/tcap/format"
+)
 
 // An opCode says what an operation on the heap is.
 type opCode uint8
@@ -21,28 +25,25 @@ const (
 	flagGone               // exit: the memory went too
 )
 
-// An op is an event as the matcher wants it; a realloc is two of them.
+// An op is an event as the matcher wants it; a realloc is two of them. There
+// are tens of thousands of them in a block of the file, so it is kept small.
 type op struct {
 	time  int64 // ns: a birth's return, a death's entry
 	addr  uint64
 	size  uint64
-	ord   uint64 // place in the file
+	at    uint32 // place in its block of the file
+	hash  uint32 // of addr, for births and deaths
 	task  uint32
-	stack uint32
+	stack uint32 // births: the stack; fork, exit: flags
 	space uint32 // index into matcher.spaces
-	pid   uint32
 	code  opCode
-	flags uint8
-}
-
-func (o *op) block() block {
-	return block{addr: o.addr, size: o.size, birth: o.time, ord: o.ord, stack: o.stack, task: o.task}
 }
 
 // heapOps is what is left of a block of the file for the sequential pass.
 type heapOps struct {
 	ops    []op
 	mem    []format.Event
+	base   uint64 // place in the file of the block's first event
 	tally  tally
 	allocs count  // births in the window by the selected tasks
 	frees  uint64 // deaths in the window by the selected tasks
@@ -102,6 +103,7 @@ func (x *extractor) kinds() format.KindSet {
 // work is called for each block, on any goroutine.
 func (x *extractor) work(b *format.Batch) any {
 	h := x.get()
+	h.base = b.Info.EventsBefore
 	c := cutter{batch: b, h: h, want: x.want, keep: x.keep, mem: x.mem}
 	c.columns()
 	c.plan()
@@ -216,7 +218,11 @@ func entryTime(t int64, duration uint64) int64 {
 
 func (c *cutter) run() {
 	b := c.batch
+	c.h.ops = slices.Grow(c.h.ops, b.Len())
 	for i, k := range b.Kind {
+		if b.Time[i] > c.want.to && k != format.KindRealloc {
+			continue
+		}
 		row := b.Row[i]
 		switch k {
 		case format.KindAlloc:
@@ -224,18 +230,12 @@ func (c *cutter) run() {
 		case format.KindFree:
 			c.death(i, opFree, c.freeAddr[row], b.Time[i])
 		case format.KindRealloc:
-			if c.oldAddr[row] != 0 {
-				c.death(i, opReallocOld, c.oldAddr[row], entryTime(b.Time[i], c.reDuration[row]))
-			}
-			if c.newAddr[row] != 0 {
-				c.birth(i, c.newAddr[row], c.newSize[row], c.newStack[row])
-			}
+			c.realloc(i, row)
 		case format.KindFork, format.KindExec, format.KindExit:
 			c.process(i)
 		case format.KindMap, format.KindUnmap, format.KindRemap, format.KindBrk:
-			if c.mem && b.Time[i] <= c.want.to {
-				o := c.op(i, opMem, 0, b.Time[i])
-				o.size = uint64(len(c.h.mem))
+			if c.mem {
+				c.append(op{time: b.Time[i], size: uint64(len(c.h.mem)), at: uint32(i), task: uint32(b.Task[i]), code: opMem})
 				var e format.Event
 				b.Event(i, &e)
 				c.h.mem = append(c.h.mem, e)
@@ -244,63 +244,70 @@ func (c *cutter) run() {
 	}
 }
 
-// op appends an operation and returns it.
-func (c *cutter) op(i int, code opCode, addr uint64, time int64) *op {
+func (c *cutter) append(o op) { c.h.ops = append(c.h.ops, o) }
+
+// selected reports whether what event i did at a time counts.
+func (c *cutter) selected(i int, t int64) bool {
+	return t >= c.want.from && c.want.task(c.batch.Task[i])
+}
+
+// realloc takes the two ends of a call; the first can lie in the window while
+// the second does not.
+func (c *cutter) realloc(i int, row uint32) {
 	b := c.batch
-	c.h.ops = append(c.h.ops, op{
-		time: time, addr: addr, ord: b.Info.EventsBefore + uint64(i), task: uint32(b.Task[i]), code: code,
-	})
-	return &c.h.ops[len(c.h.ops)-1]
+	if began := entryTime(b.Time[i], c.reDuration[row]); c.oldAddr[row] != 0 && began <= c.want.to {
+		c.death(i, opReallocOld, c.oldAddr[row], began)
+	}
+	if c.newAddr[row] != 0 && b.Time[i] <= c.want.to {
+		c.birth(i, c.newAddr[row], c.newSize[row], c.newStack[row])
+	}
 }
 
 func (c *cutter) birth(i int, addr, size, stack uint64) {
 	t := c.batch.Time[i]
-	if t > c.want.to {
-		return
-	}
-	if t >= c.want.from && c.want.task(c.batch.Task[i]) {
+	if c.selected(i, t) {
 		c.h.allocs.add(size)
 		c.h.tally.add(uint32(stack), size)
 	}
-	if c.dropped(i) {
-		return
+	if !c.dropped(i) {
+		c.append(op{
+			time: t, addr: addr, size: size, at: uint32(i), hash: hashAddr(addr),
+			task: uint32(c.batch.Task[i]), stack: uint32(stack), code: opBirth,
+		})
 	}
-	o := c.op(i, opBirth, addr, t)
-	o.size, o.stack = size, uint32(stack)
 }
 
 func (c *cutter) death(i int, code opCode, addr uint64, t int64) {
-	if t > c.want.to {
-		return
-	}
-	if t >= c.want.from && c.want.task(c.batch.Task[i]) {
+	if c.selected(i, t) {
 		c.h.frees++
 	}
 	if j, ok := c.batch.Freed(i); ok && c.dropped(j) {
 		return
 	}
-	c.op(i, code, addr, t)
+	c.append(op{time: t, addr: addr, at: uint32(i), hash: hashAddr(addr), task: uint32(c.batch.Task[i]), code: code})
 }
 
 func (c *cutter) process(i int) {
-	if c.batch.Time[i] > c.want.to {
-		return
-	}
 	var e format.Event
 	c.batch.Event(i, &e)
+	o := op{time: e.Time, at: uint32(i), task: uint32(e.Task)}
 	switch e.Kind {
 	case format.KindFork:
-		o := c.op(i, opFork, spaceKey(uint32(e.V[format.ForkChildSpace]), uint32(e.V[format.ForkChildPid])), e.Time)
+		o.code = opFork
+		o.addr = spaceKey(uint32(e.V[format.ForkChildSpace]), uint32(e.V[format.ForkChildPid]))
 		o.size = e.V[format.ForkChildPid]
-		o.flags = flagIf(flagShared, e.V[format.ForkSharedVM]) | flagIf(flagThread, e.V[format.ForkThread])
+		o.stack = flagIf(flagShared, e.V[format.ForkSharedVM]) | flagIf(flagThread, e.V[format.ForkThread])
 	case format.KindExec:
-		c.op(i, opExec, spaceKey(uint32(e.V[format.ExecSpace]), c.want.r.Task(e.Task).Pid), e.Time)
+		o.code = opExec
+		o.addr = spaceKey(uint32(e.V[format.ExecSpace]), c.want.r.Task(e.Task).Pid)
 	case format.KindExit:
-		c.op(i, opExit, 0, e.Time).flags = flagIf(flagGone, e.V[format.ExitSpaceGone])
+		o.code = opExit
+		o.stack = flagIf(flagGone, e.V[format.ExitSpaceGone])
 	}
+	c.append(o)
 }
 
-func flagIf(flag uint8, v uint64) uint8 {
+func flagIf(flag uint32, v uint64) uint32 {
 	if v != 0 {
 		return flag
 	}

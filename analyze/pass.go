@@ -28,7 +28,8 @@ type pass struct {
 
 func newPass(r *format.Reader, f format.Filter, sink blockSink) *pass {
 	want := newSelection(r, f)
-	p := &pass{r: r, want: want, ex: newExtractor(r, want), m: newMatcher(sink)}
+	p := &pass{r: r, want: want, ex: newExtractor(r, want)}
+	p.m = newMatcher(sink, func(task uint32) uint32 { return r.Task(format.TaskID(task)).Pid })
 	p.tasks = taskSpaces{r: r, m: p.m}
 	p.end = min(captureEnd(r), want.to)
 	return p
@@ -83,17 +84,21 @@ func (p *pass) sequential(h *heapOps) {
 	p.allocs.merge(h.allocs)
 	p.frees = addSat(p.frees, h.frees)
 	p.tally.merge(&h.tally)
-	for i := range h.ops {
-		o := &h.ops[i]
-		o.space = p.tasks.space(o.task)
-		switch o.code {
-		case opMem:
-			p.onMem(&h.mem[o.size], o.space)
-			continue
-		case opFork, opExec, opExit:
-			o.pid = p.r.Task(format.TaskID(o.task)).Pid
+	p.m.begin(h.base)
+	for ops := h.ops; len(ops) > 0; {
+		next := ops[:min(len(ops), ahead)]
+		ops = ops[len(next):]
+		for i := range next {
+			next[i].space = p.tasks.space(next[i].task)
 		}
-		p.m.apply(o)
+		p.m.warm(next)
+		for i := range next {
+			if o := &next[i]; o.code == opMem {
+				p.onMem(&h.mem[o.size], o.space)
+			} else {
+				p.m.apply(o)
+			}
+		}
 	}
 }
 

@@ -174,7 +174,7 @@ func (t *regionTracker) ended(space uint32, at int64, how endOfMem) {
 }
 
 func (t *regionTracker) add(r region, at int64) {
-	b := block{addr: r.start, size: r.end - r.start, birth: r.at, stack: r.stack, task: r.task}
+	b := block{size: r.end - r.start, birth: r.at, stack: r.stack, task: r.task}
 	if !t.c.selects(&b, at-r.at) {
 		return
 	}

@@ -28,20 +28,20 @@ const maxGenerations = 64
 type life struct{ birth, death uint64 }
 
 // bury remembers a block that dies while children may have a copy of it.
-func (s *space) bury(b *block, ord uint64) {
+func (s *space) bury(addr uint64, b *block, ord uint64) {
 	if s.children == 0 {
 		return
 	}
 	if s.dead == nil {
 		s.dead = map[uint64][]life{}
 	}
-	s.dead[b.addr] = append(s.dead[b.addr], life{b.ord, ord})
+	s.dead[addr] = append(s.dead[addr], life{b.ord, ord})
 }
 
 // had reports whether a block was live at addr just before a place in the file.
 func (s *space) had(addr, ord uint64) bool {
 	for depth := 0; s != nil && depth < maxGenerations; ord, s, depth = s.forked, s.parent, depth+1 {
-		if _, b := s.live.find(addr); b != nil && b.ord < ord {
+		if at, ok := s.live.find(addr, hashAddr(addr)); ok && s.live.block(at).ord < ord {
 			return true
 		}
 		for _, l := range s.dead[addr] {
@@ -65,7 +65,7 @@ func (s *space) freeInherited(m *matcher, o *op) bool {
 	if s.freedAt == nil {
 		s.freedAt = map[uint64]uint64{}
 	}
-	s.freedAt[o.addr] = o.ord
+	s.freedAt[o.addr] = m.ord(o)
 	m.inherited++
 	return true
 }
@@ -73,13 +73,13 @@ func (s *space) freeInherited(m *matcher, o *op) bool {
 // fork handles proc.fork: op.addr is the key of the child's space, op.size its
 // pid.
 func (m *matcher) fork(o *op) {
-	if o.flags&flagThread != 0 {
+	if o.stack&flagThread != 0 {
 		return
 	}
 	s, pid := m.spaces[o.space], uint32(o.size)
-	if o.flags&flagShared != 0 {
+	if o.stack&flagShared != 0 {
 		if s.sharers == nil {
-			s.sharers = map[uint32]struct{}{o.pid: {}}
+			s.sharers = map[uint32]struct{}{m.pid(o.task): {}}
 		}
 		s.sharers[pid] = struct{}{}
 		m.procs[pid] = o.space
@@ -91,21 +91,21 @@ func (m *matcher) fork(o *op) {
 	if child == s || child.parent != nil || child.gone || s.gone {
 		return
 	}
-	child.parent, child.forked = s, o.ord
+	child.parent, child.forked = s, m.ord(o)
 	s.children++
 }
 
 // exec handles proc.exec: op.addr is the key of the new space.
 func (m *matcher) exec(o *op) {
-	next, old := m.spaceIndex(o.addr), o.space
+	next, old, pid := m.spaceIndex(o.addr), o.space, m.pid(o.task)
 	if next == old { // the recorder already shows the task in its new space
 		var ok bool
-		if old, ok = m.procs[o.pid]; !ok || old == next {
+		if old, ok = m.procs[pid]; !ok || old == next {
 			return
 		}
 	}
-	m.procs[o.pid] = next
-	if !m.leave(old, o.pid) {
+	m.procs[pid] = next
+	if !m.leave(old, pid) {
 		m.end(old, o, endExec)
 	}
 }
@@ -113,9 +113,10 @@ func (m *matcher) exec(o *op) {
 // exit handles proc.exit. Whether the memory went with the process is the
 // kernel's word.
 func (m *matcher) exit(o *op) {
-	delete(m.procs, o.pid)
-	m.leave(o.space, o.pid)
-	if o.flags&flagGone != 0 {
+	pid := m.pid(o.task)
+	delete(m.procs, pid)
+	m.leave(o.space, pid)
+	if o.stack&flagGone != 0 {
 		m.end(o.space, o, endExit)
 	}
 }
@@ -136,8 +137,8 @@ func (m *matcher) end(i uint32, o *op, how endOfMem) {
 	if m.onEnd != nil {
 		m.onEnd(i, o.time, how)
 	}
-	s.live.each(func(b *block) {
-		s.bury(b, o.ord)
+	s.live.each(func(addr uint64, b *block) {
+		s.bury(addr, b, m.ord(o))
 		m.sink.ended(b, o.time, how)
 	})
 	s.live.clear()
