@@ -119,15 +119,23 @@ func (m *matcher) ord(o *op) uint64 { return m.base + uint64(o.at) }
 // that a core does not wait for at once.
 const ahead = 64
 
-// warm brings what operations will need into the cache. The reads do not depend
-// on each other, so the misses overlap; those of apply, behind branches that are
-// hard to predict, would come one after the other, which takes three quarters
-// of the time when live blocks are many.
+// warm brings the slots and the rows that operations will need into the cache.
+// The reads of a loop do not depend on each other, so that their misses overlap;
+// those of apply, behind branches that are hard to predict, would come one
+// after the other, and take most of the time when live blocks are many. A row
+// that a death gives back is also the one that the next birth takes.
 func (m *matcher) warm(ops []op) {
 	var sum uint32
 	for i := range ops {
 		if s := m.spaces[ops[i].space].live.home(ops[i].hash); s != nil {
 			sum += s.row
+		}
+	}
+	for i := range ops {
+		if o := &ops[i]; o.code == opFree || o.code == opReallocOld {
+			if s := m.spaces[o.space].live.home(o.hash); s != nil && s.row != 0 {
+				sum += m.pool.at(s.row - 1).task
+			}
 		}
 	}
 	m.warmed += sum
