@@ -124,16 +124,16 @@ const ahead = 64
 // those of apply, behind branches that are hard to predict, would come one
 // after the other, and take most of the time when live blocks are many. A row
 // that a death gives back is also the one that the next birth takes.
-func (m *matcher) warm(ops []op) {
+func (m *matcher) warm(refs []opRef, spaces []uint32) {
 	var sum uint32
-	for i := range ops {
-		if s := m.spaces[ops[i].space].live.home(ops[i].hash); s != nil {
+	for i := range refs {
+		if s := m.spaces[spaces[i]].live.home(refs[i].hash); s != nil {
 			sum += s.row
 		}
 	}
-	for i := range ops {
-		if o := &ops[i]; o.code == opFree || o.code == opReallocOld {
-			if s := m.spaces[o.space].live.home(o.hash); s != nil && s.row != 0 {
+	for i := range refs {
+		if c := refs[i].code(); c == opFree || c == opReallocOld {
+			if s := m.spaces[spaces[i]].live.home(refs[i].hash); s != nil && s.row != 0 {
 				sum += m.pool.at(s.row - 1).task
 			}
 		}

@@ -25,8 +25,7 @@ const (
 	flagGone               // exit: the memory went too
 )
 
-// An op is an event as the matcher wants it; a realloc is two of them. There
-// are tens of thousands of them in a block of the file, so it is kept small.
+// An op is an event as the matcher wants it; a realloc is two of them.
 type op struct {
 	time  int64 // ns: a birth's return, a death's entry
 	addr  uint64
@@ -39,11 +38,29 @@ type op struct {
 	code  opCode
 }
 
+// An opRef is what is kept of an op between the two passes: what it takes to
+// look the block up in advance, and the event that has the rest. There are tens
+// of thousands of them in a block of the file, and they go from one core to
+// another.
+type opRef struct {
+	addr uint64
+	hash uint32
+	at   uint32 // place of the event in its block, below 2^24, and above it the opCode
+}
+
+const atBits = 24
+
+func newRef(addr uint64, at int, code opCode) opRef {
+	return opRef{addr, hashAddr(addr), uint32(at) | uint32(code)<<atBits}
+}
+
+func (r opRef) code() opCode { return opCode(r.at >> atBits) }
+func (r opRef) event() int   { return int(r.at & (1<<atBits - 1)) }
+
 // heapOps is what is left of a block of the file for the sequential pass.
 type heapOps struct {
-	ops    []op
-	mem    []format.Event
-	base   uint64 // place in the file of the block's first event
+	ops    []opRef
+	cols   heapColumns
 	tally  tally
 	allocs count  // births in the window by the selected tasks
 	frees  uint64 // deaths in the window by the selected tasks
@@ -103,9 +120,8 @@ func (x *extractor) kinds() format.KindSet {
 // work is called for each block, on any goroutine.
 func (x *extractor) work(b *format.Batch) any {
 	h := x.get()
-	h.base = b.Info.EventsBefore
+	h.cols = newHeapColumns(b)
 	c := cutter{batch: b, h: h, want: x.want, keep: x.keep, mem: x.mem}
-	c.columns()
 	c.plan()
 	c.run()
 	return h
@@ -114,7 +130,7 @@ func (x *extractor) work(b *format.Batch) any {
 func (x *extractor) get() *heapOps {
 	select {
 	case h := <-x.free:
-		h.ops, h.mem, h.allocs, h.frees = h.ops[:0], h.mem[:0], count{}, 0
+		h.ops, h.allocs, h.frees = h.ops[:0], count{}, 0
 		h.tally.reset()
 		return h
 	default:
@@ -138,32 +154,6 @@ type cutter struct {
 	mem   bool
 
 	gone []bool // by event: the birth and the death of its block are dropped; nil: ask the batch
-
-	allocAddr, allocSize, allocStack                []uint64
-	newAddr, newSize, newStack, oldAddr, reDuration []uint64
-	freeAddr                                        []uint64
-}
-
-// columns looks the columns up. A column that the file lacks is one of zeros.
-func (c *cutter) columns() {
-	col := func(k format.Kind, f int) []uint64 {
-		if cols := c.batch.Cols[k]; f < len(cols) && cols[f] != nil {
-			return cols[f]
-		}
-		return make([]uint64, c.batch.Len())
-	}
-	c.allocAddr = col(format.KindAlloc, format.AllocAddr)
-	c.allocSize = col(format.KindAlloc, format.AllocSize)
-	c.allocStack = col(format.KindAlloc, format.AllocStack)
-	c.freeAddr = col(format.KindFree, format.FreeAddr)
-	if !c.batch.Info.Kinds.Has(format.KindRealloc) {
-		return
-	}
-	c.newAddr = col(format.KindRealloc, format.ReallocAddr)
-	c.newSize = col(format.KindRealloc, format.ReallocSize)
-	c.newStack = col(format.KindRealloc, format.ReallocStack)
-	c.oldAddr = col(format.KindRealloc, format.ReallocOld)
-	c.reDuration = col(format.KindRealloc, format.ReallocDuration)
 }
 
 // plan finds out which blocks of heap can be dropped. In the common case the
@@ -203,21 +193,13 @@ func (c *cutter) dropped(i int) bool {
 
 func (c *cutter) deathTime(i int) int64 {
 	if c.batch.Kind[i] == format.KindRealloc {
-		return entryTime(c.batch.Time[i], c.reDuration[c.batch.Row[i]])
+		return entryTime(c.batch.Time[i], c.h.cols.reDuration[c.batch.Row[i]])
 	}
 	return c.batch.Time[i]
 }
 
-// entryTime is the beginning of a call that returned at time t.
-func entryTime(t int64, duration uint64) int64 {
-	if duration > uint64(maxTime) || t-int64(duration) > t {
-		return t // nonsense: no call takes 292 years
-	}
-	return t - int64(duration)
-}
-
 func (c *cutter) run() {
-	b := c.batch
+	b, cols := c.batch, &c.h.cols
 	c.h.ops = slices.Grow(c.h.ops, b.Len())
 	for i, k := range b.Kind {
 		if b.Time[i] > c.want.to && k != format.KindRealloc {
@@ -226,25 +208,28 @@ func (c *cutter) run() {
 		row := b.Row[i]
 		switch k {
 		case format.KindAlloc:
-			c.birth(i, c.allocAddr[row], c.allocSize[row], c.allocStack[row])
+			c.birth(i, cols.allocAddr[row], cols.allocSize[row], cols.allocStack[row])
 		case format.KindFree:
-			c.death(i, opFree, c.freeAddr[row], b.Time[i])
+			c.death(i, opFree, cols.freeAddr[row], b.Time[i])
 		case format.KindRealloc:
 			c.realloc(i, row)
-		case format.KindFork, format.KindExec, format.KindExit:
-			c.process(i)
+		case format.KindFork:
+			c.append(0, i, opFork)
+		case format.KindExec:
+			c.append(0, i, opExec)
+		case format.KindExit:
+			c.append(0, i, opExit)
 		case format.KindMap, format.KindUnmap, format.KindRemap, format.KindBrk:
 			if c.mem {
-				c.append(op{time: b.Time[i], size: uint64(len(c.h.mem)), at: uint32(i), task: uint32(b.Task[i]), code: opMem})
-				var e format.Event
-				b.Event(i, &e)
-				c.h.mem = append(c.h.mem, e)
+				c.append(0, i, opMem)
 			}
 		}
 	}
 }
 
-func (c *cutter) append(o op) { c.h.ops = append(c.h.ops, o) }
+func (c *cutter) append(addr uint64, i int, code opCode) {
+	c.h.ops = append(c.h.ops, newRef(addr, i, code))
+}
 
 // selected reports whether what event i did at a time counts.
 func (c *cutter) selected(i int, t int64) bool {
@@ -254,26 +239,22 @@ func (c *cutter) selected(i int, t int64) bool {
 // realloc takes the two ends of a call; the first can lie in the window while
 // the second does not.
 func (c *cutter) realloc(i int, row uint32) {
-	b := c.batch
-	if began := entryTime(b.Time[i], c.reDuration[row]); c.oldAddr[row] != 0 && began <= c.want.to {
-		c.death(i, opReallocOld, c.oldAddr[row], began)
+	t, cols := c.batch.Time[i], &c.h.cols
+	if began := entryTime(t, cols.reDuration[row]); cols.oldAddr[row] != 0 && began <= c.want.to {
+		c.death(i, opReallocOld, cols.oldAddr[row], began)
 	}
-	if c.newAddr[row] != 0 && b.Time[i] <= c.want.to {
-		c.birth(i, c.newAddr[row], c.newSize[row], c.newStack[row])
+	if cols.newAddr[row] != 0 && t <= c.want.to {
+		c.birth(i, cols.newAddr[row], cols.newSize[row], cols.newStack[row])
 	}
 }
 
 func (c *cutter) birth(i int, addr, size, stack uint64) {
-	t := c.batch.Time[i]
-	if c.selected(i, t) {
+	if c.selected(i, c.batch.Time[i]) {
 		c.h.allocs.add(size)
 		c.h.tally.add(uint32(stack), size)
 	}
 	if !c.dropped(i) {
-		c.append(op{
-			time: t, addr: addr, size: size, at: uint32(i), hash: hashAddr(addr),
-			task: uint32(c.batch.Task[i]), stack: uint32(stack), code: opBirth,
-		})
+		c.append(addr, i, opBirth)
 	}
 }
 
@@ -284,32 +265,5 @@ func (c *cutter) death(i int, code opCode, addr uint64, t int64) {
 	if j, ok := c.batch.Freed(i); ok && c.dropped(j) {
 		return
 	}
-	c.append(op{time: t, addr: addr, at: uint32(i), hash: hashAddr(addr), task: uint32(c.batch.Task[i]), code: code})
-}
-
-func (c *cutter) process(i int) {
-	var e format.Event
-	c.batch.Event(i, &e)
-	o := op{time: e.Time, at: uint32(i), task: uint32(e.Task)}
-	switch e.Kind {
-	case format.KindFork:
-		o.code = opFork
-		o.addr = spaceKey(uint32(e.V[format.ForkChildSpace]), uint32(e.V[format.ForkChildPid]))
-		o.size = e.V[format.ForkChildPid]
-		o.stack = flagIf(flagShared, e.V[format.ForkSharedVM]) | flagIf(flagThread, e.V[format.ForkThread])
-	case format.KindExec:
-		o.code = opExec
-		o.addr = spaceKey(uint32(e.V[format.ExecSpace]), c.want.r.Task(e.Task).Pid)
-	case format.KindExit:
-		o.code = opExit
-		o.stack = flagIf(flagGone, e.V[format.ExitSpaceGone])
-	}
-	c.append(o)
-}
-
-func flagIf(flag uint32, v uint64) uint32 {
-	if v != 0 {
-		return flag
-	}
-	return 0
+	c.append(addr, i, code)
 }

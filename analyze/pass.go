@@ -66,7 +66,7 @@ func (p *pass) run(ctx context.Context) error {
 			return fmt.Errorf("read heap events: %w", err)
 		}
 		h := res.Value.(*heapOps)
-		p.sequential(h)
+		p.sequential(res.Batch, h)
 		p.ex.put(h)
 		floor := floors.after(res.Batch.Info.Offset)
 		if floor > minTime+settleNs {
@@ -80,24 +80,29 @@ func (p *pass) run(ctx context.Context) error {
 	return nil
 }
 
-func (p *pass) sequential(h *heapOps) {
+// sequential applies what is left of a block of the file.
+func (p *pass) sequential(b *format.Batch, h *heapOps) {
 	p.allocs.merge(h.allocs)
 	p.frees = addSat(p.frees, h.frees)
 	p.tally.merge(&h.tally)
-	p.m.begin(h.base)
-	for ops := h.ops; len(ops) > 0; {
-		next := ops[:min(len(ops), ahead)]
-		ops = ops[len(next):]
-		for i := range next {
-			next[i].space = p.tasks.space(next[i].task)
+	p.m.begin(b.Info.EventsBefore)
+	var spaces [ahead]uint32
+	for refs := h.ops; len(refs) > 0; {
+		next := refs[:min(len(refs), ahead)]
+		refs = refs[len(next):]
+		for i, r := range next {
+			spaces[i] = p.tasks.space(uint32(b.Task[r.event()]))
 		}
-		p.m.warm(next)
-		for i := range next {
-			if o := &next[i]; o.code == opMem {
-				p.onMem(&h.mem[o.size], o.space)
-			} else {
-				p.m.apply(o)
+		p.m.warm(next, spaces[:len(next)])
+		for i, r := range next {
+			if r.code() == opMem {
+				var e format.Event
+				b.Event(r.event(), &e)
+				p.onMem(&e, spaces[i])
+				continue
 			}
+			o := h.cols.op(b, r, spaces[i])
+			p.m.apply(&o)
 		}
 	}
 }

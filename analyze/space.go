@@ -95,9 +95,10 @@ func (m *matcher) fork(o *op) {
 	s.children++
 }
 
-// exec handles proc.exec: op.addr is the key of the new space.
+// exec handles proc.exec: op.addr is the number of the new space.
 func (m *matcher) exec(o *op) {
-	next, old, pid := m.spaceIndex(o.addr), o.space, m.pid(o.task)
+	pid := m.pid(o.task)
+	next, old := m.spaceIndex(spaceKey(uint32(o.addr), pid)), o.space
 	if next == old { // the recorder already shows the task in its new space
 		var ok bool
 		if old, ok = m.procs[pid]; !ok || old == next {
