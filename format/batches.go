@@ -23,7 +23,12 @@ type Result struct {
 // one is asked for.
 func (r *Reader) Batches(f Filter, work func(*Batch) any) iter.Seq2[Result, error] {
 	return func(yield func(Result, error) bool) {
-		p := pipeline{r: r, f: f, work: work, jobs: make(chan *job), order: make(chan *job, r.inFlight()), stop: make(chan struct{})}
+		n := r.inFlight()
+		p := pipeline{
+			r: r, f: f, work: work,
+			jobs: make(chan *job), order: make(chan *job, n), stop: make(chan struct{}),
+			idle: make(chan *Batch, n+r.workers+1),
+		}
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		defer close(p.stop)
@@ -41,7 +46,7 @@ func (r *Reader) Batches(f Filter, work func(*Batch) any) iter.Seq2[Result, erro
 				return
 			}
 			if j.batch != nil {
-				r.batches.Put(j.batch)
+				p.put(j.batch)
 			}
 		}
 	}
@@ -80,7 +85,21 @@ type pipeline struct {
 	jobs  chan *job
 	order chan *job
 	stop  chan struct{}
+	idle  chan *Batch // used ones; a sync.Pool would forget them at every collection
 }
+
+// take returns a used batch or a new one.
+func (p *pipeline) take() *Batch {
+	select {
+	case b := <-p.idle:
+		return b
+	default:
+		return new(Batch)
+	}
+}
+
+// put gives a batch back. There is room for all that can be in use.
+func (p *pipeline) put(b *Batch) { p.idle <- b }
 
 // dispatch puts a job for each block and each damaged range into the order
 // that they have in the file, and hands the jobs to the decoders.
@@ -129,7 +148,7 @@ func (p *pipeline) send(to chan *job, j *job) bool {
 
 func (p *pipeline) decode() {
 	for j := range p.jobs {
-		j.batch, j.err = p.r.batch(j.block)
+		j.batch, j.err = p.batch(j.block)
 		if j.err == nil && p.work != nil {
 			j.value = p.work(j.batch)
 		}
@@ -138,18 +157,19 @@ func (p *pipeline) decode() {
 }
 
 // batch reads and decodes a block of events.
-func (r *Reader) batch(info *BlockInfo) (*Batch, error) {
+func (p *pipeline) batch(info *BlockInfo) (*Batch, error) {
+	r := p.r
 	if cost := batchCost(info); cost > r.maxMemory/4 || info.RawLen > maxEventsRaw+maxEventRaw*info.Events {
 		return nil, r.damaged(info, fmt.Errorf("%w: %d events in %d bytes need %d bytes of memory", ErrLimit, info.Events, info.RawLen, cost))
 	}
-	b := r.batches.Get().(*Batch)
+	b := p.take()
 	b.Info = *info
 	payload, err := r.payload.read(info, &b.bufs)
 	if err == nil {
 		err = b.decode(payload)
 	}
 	if err != nil {
-		r.batches.Put(b)
+		p.put(b)
 		return nil, r.damaged(info, err)
 	}
 	return b, nil

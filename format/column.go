@@ -238,21 +238,14 @@ func decodePlanes(dst []uint64, b []byte) error {
 		return fmt.Errorf("%w: column of %d bytes for %d rows", ErrMalformed, len(b), n)
 	}
 	width, b := int(b[0]), b[1:]
-	low, exc := b[:n], b[width*n:]
-	for i, v := range low {
-		dst[i] = uint64(v)
-	}
-	for p := 1; p < width; p++ {
-		plane, shift := b[p*n:p*n+n:p*n+n], uint(8*p)
-		for i := range dst {
-			dst[i] |= uint64(plane[i]) << (shift & 63)
+	joinPlanes(dst, b, width)
+	top, exc := b[(width-1)*n:width*n], b[width*n:]
+	for i := 0; ; i++ {
+		next := bytes.IndexByte(top[i:], 0xff)
+		if next < 0 {
+			break
 		}
-	}
-	top := b[(width-1)*n : width*n]
-	for i, v := range top {
-		if v != 0xff {
-			continue
-		}
+		i += next
 		v, k := uvarint(exc)
 		if k == 0 {
 			return fmt.Errorf("%w: column lacks the value of row %d", ErrMalformed, i)
@@ -263,6 +256,37 @@ func decodePlanes(dst []uint64, b []byte) error {
 		return fmt.Errorf("%w: %d bytes after the last row", ErrMalformed, len(exc))
 	}
 	return nil
+}
+
+// joinPlanes puts the bytes of numbers together. Nearly all columns are one to
+// three bytes wide; those are done in one go.
+func joinPlanes(dst []uint64, b []byte, width int) {
+	n := len(dst)
+	low := b[:n]
+	switch width {
+	case 1:
+		for i, v := range low {
+			dst[i] = uint64(v)
+		}
+	case 2:
+		mid := b[n:][:len(low)]
+		for i, v := range low {
+			dst[i] = uint64(v) | uint64(mid[i])<<8
+		}
+	case 3:
+		mid, high := b[n:][:len(low)], b[2*n:][:len(low)]
+		for i, v := range low {
+			dst[i] = uint64(v) | uint64(mid[i])<<8 | uint64(high[i])<<16
+		}
+	default:
+		joinPlanes(dst, b, 3)
+		for p := 3; p < width; p++ {
+			plane, shift := b[p*n:][:n], uint(8*p)
+			for i := range dst {
+				dst[i] |= uint64(plane[i]) << (shift & 63)
+			}
+		}
+	}
 }
 
 func undoTransform(dst []uint64, trans byte) error {

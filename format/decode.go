@@ -226,7 +226,8 @@ func (b *Batch) placed(trans byte) error {
 // heapColumns are the columns of a kind that tell of births and deaths.
 type heapColumns struct {
 	freed   []uint64 // references, then addresses
-	escapes []uint64 // addresses of the references that are 0, as far as they are not used up
+	escapes []uint64 // addresses of the references that are 0
+	escaped int      // how many of them are used up
 	birth   []uint64 // codes, then addresses
 	size    []uint64 // of the birth
 }
@@ -266,10 +267,11 @@ func (b *Batch) resolve() error {
 			v := &h.freed[row]
 			switch back = *v; {
 			case back == 0:
-				if len(h.escapes) == 0 {
+				if h.escaped == len(h.escapes) {
 					return fmt.Errorf("%w: event %d lacks its address", ErrMalformed, i)
 				}
-				died, h.escapes = h.escapes[0], h.escapes[1:]
+				died = h.escapes[h.escaped]
+				h.escaped++
 			case back > uint64(len(births)):
 				return fmt.Errorf("%w: event %d ends a birth before the block", ErrMalformed, i)
 			default:
@@ -279,14 +281,17 @@ func (b *Batch) resolve() error {
 				b.fate[births[at]] |= fateConsumed
 			}
 			*v = died
+			if h.birth == nil {
+				if back != 0 {
+					p.task = b.Task[i]
+					p.died(back)
+				}
+				continue
+			}
 		} else if h.birth == nil {
 			continue
 		}
 		p.task = b.Task[i]
-		if h.birth == nil {
-			p.died(back)
-			continue
-		}
 		if err := b.born(&p, h, row, died, back); err != nil {
 			return err
 		}

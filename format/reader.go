@@ -39,8 +39,6 @@ type Reader struct {
 
 	structural []Damage // between blocks
 
-	batches sync.Pool
-
 	probesMu sync.RWMutex
 	probes   map[ProbeID]*Probe // as decoded so far
 
@@ -86,7 +84,6 @@ func NewReader(src io.ReaderAt, size int64, opts ...Option) (*Reader, error) {
 	if r.payload, err = newPayloads(src, r.workers, r.maxMemory/16); err != nil {
 		return nil, err
 	}
-	r.batches.New = func() any { return new(Batch) }
 	if err := r.open(); err != nil {
 		r.payload.close()
 		return nil, err
