@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/tcap-dev/tcap/analyze/internal/synth"
 	"github.com/tcap-dev/tcap/format"
 )
 
@@ -97,7 +98,7 @@ func FuzzMatcher(f *testing.F) {
 		f.Add(seed, uint8(seed%20), true)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, perBlock uint8, window bool) {
-		events := chaos(rand.New(rand.NewPCG(seed, 1)))
+		events := chaos(rand.New(rand.NewPCG(seed, 1)), 120, 5)
 		var filter format.Filter
 		if window {
 			filter.To = events.start + 600
@@ -108,6 +109,38 @@ func FuzzMatcher(f *testing.F) {
 			t.Errorf("seed %d, %d per block:\n got %v\nwant %v", seed, perBlock+1, got, want)
 		}
 	})
+}
+
+// TestMatcherLarge does so on streams with thousands of live blocks, for which
+// tables grow, runs of slots are long and operations come in many batches.
+func TestMatcherLarge(t *testing.T) {
+	for seed := range uint64(4) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		r := capture(t, 500, chaos(rng, 12_000, 1000<<seed).write)
+		if got, want := match(t, r, format.Filter{}, true), naive(t, r, format.Filter{}); got.String() != want.String() {
+			t.Errorf("chaos, seed %d: %s", seed, got.differs(want))
+		}
+		file, _ := synthetic(t, synth.Options{Events: 60_000, Live: 100 << (2 * seed), Seed: seed})
+		r = open(t, file)
+		want := naive(t, r, format.Filter{})
+		if got := match(t, r, format.Filter{}, true); got.String() != want.String() {
+			t.Errorf("synthetic, seed %d: %s", seed, got.differs(want))
+		}
+		if got := match(t, r, format.Filter{}, false).leaks(); got.String() != want.leaks().String() {
+			t.Errorf("synthetic, seed %d, thinned out: %s", seed, got.differs(want.leaks()))
+		}
+	}
+}
+
+// differs names the first difference of long outcomes.
+func (o outcome) differs(want outcome) string {
+	for i, f := range o.fates {
+		if i >= len(want.fates) || f != want.fates[i] {
+			return fmt.Sprintf("fate %d of %d is %v, want those of %d", i, len(o.fates), f, len(want.fates))
+		}
+	}
+	return fmt.Sprintf("%d fates of %d; unknown %d of %d; inferred %d, explained %d, inherited %d, want %d, %d, %d", len(o.fates), len(want.fates),
+		len(o.unknown), len(want.unknown), o.inferred, o.explained, o.inherited, want.inferred, want.explained, want.inherited)
 }
 
 // FuzzMatcherLegal does so on streams that a kernel can produce, with some
@@ -167,28 +200,32 @@ func (s *stream) add(task format.Task, at int64, kind format.Kind, v ...uint64) 
 	s.tasks = append(s.tasks, task)
 }
 
-// chaos makes a stream that keeps no rule: few addresses and spaces, so that
-// everything collides.
-func chaos(rng *rand.Rand) *stream {
+// chaos makes a stream of n events that keeps no rule: few addresses and spaces,
+// so that everything collides. A dozen events are of processes.
+func chaos(rng *rand.Rand, n, addrs int) *stream {
 	s := &stream{start: 1e12}
 	task := func() format.Task {
 		pid := uint32(rng.IntN(3) + 1)
 		return format.Task{Pid: pid, Tid: pid, Space: uint32(rng.IntN(4))}
 	}
-	addr := func() uint64 { return uint64(rng.IntN(5)+1) * 16 }
-	for i := range 120 {
+	addr := func() uint64 { return uint64(rng.IntN(addrs)+1) * 16 }
+	for i := range n {
 		at := int64(i*10 + rng.IntN(30))
-		switch n := rng.IntN(40); {
-		case n < 16:
+		what := rng.IntN(40)
+		if what >= 36 && rng.IntN(n/120) != 0 {
+			what = rng.IntN(36)
+		}
+		switch {
+		case what < 16:
 			s.add(task(), at, format.KindAlloc, addr(), uint64(rng.IntN(100)))
-		case n < 28:
+		case what < 28:
 			s.add(task(), at, format.KindFree, addr())
-		case n < 36:
+		case what < 36:
 			s.add(task(), at, format.KindRealloc, addr()-16, addr(), uint64(rng.IntN(100)), 0, 0, uint64(rng.IntN(60)))
-		case n < 38:
+		case what < 38:
 			pid, shared, thread := uint64(rng.IntN(3)+1), uint64(rng.IntN(2)), uint64(rng.IntN(4)/3)
 			s.add(task(), at, format.KindFork, pid, pid, uint64(rng.IntN(6)), shared, thread)
-		case n < 39:
+		case what < 39:
 			s.add(task(), at, format.KindExec, 0, uint64(rng.IntN(8)))
 		default:
 			s.add(task(), at, format.KindExit, 0, uint64(rng.IntN(2)))

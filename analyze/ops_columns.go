@@ -31,11 +31,11 @@ func newHeapColumns(b *format.Batch) heapColumns {
 	}
 }
 
-// op makes the operation that a reference stands for.
-func (h *heapColumns) op(b *format.Batch, r opRef, space uint32) op {
+// op fills o with the operation that a reference stands for.
+func (h *heapColumns) op(o *op, b *format.Batch, r opRef, space uint32) {
 	i := r.event()
 	row := b.Row[i]
-	o := op{time: b.Time[i], addr: r.addr, at: uint32(i), hash: r.hash, task: uint32(b.Task[i]), space: space, code: r.code()}
+	*o = op{time: b.Time[i], addr: r.addr, at: uint32(i), hash: r.hash, task: uint32(b.Task[i]), space: space, code: r.code()}
 	switch o.code {
 	case opBirth:
 		if b.Kind[i] == format.KindAlloc {
@@ -50,7 +50,6 @@ func (h *heapColumns) op(b *format.Batch, r opRef, space uint32) op {
 		b.Event(i, &e)
 		o.process(&e)
 	}
-	return o
 }
 
 // process takes the fields of an event that begins or ends an address space.

@@ -86,7 +86,10 @@ func (p *pass) sequential(b *format.Batch, h *heapOps) {
 	p.frees = addSat(p.frees, h.frees)
 	p.tally.merge(&h.tally)
 	p.m.begin(b.Info.EventsBefore)
-	var spaces [ahead]uint32
+	var (
+		spaces [ahead]uint32
+		o      op
+	)
 	for refs := h.ops; len(refs) > 0; {
 		next := refs[:min(len(refs), ahead)]
 		refs = refs[len(next):]
@@ -101,7 +104,7 @@ func (p *pass) sequential(b *format.Batch, h *heapOps) {
 				p.onMem(&e, spaces[i])
 				continue
 			}
-			o := h.cols.op(b, r, spaces[i])
+			h.cols.op(&o, b, r, spaces[i])
 			p.m.apply(&o)
 		}
 	}

@@ -27,7 +27,7 @@ func (r *Reader) Batches(f Filter, work func(*Batch) any) iter.Seq2[Result, erro
 		p := pipeline{
 			r: r, f: f, work: work,
 			jobs: make(chan *job), order: make(chan *job, n), stop: make(chan struct{}),
-			idle: make(chan *Batch, n+r.workers+1),
+			idle: make(chan *Batch, n+1),
 		}
 		var wg sync.WaitGroup
 		defer wg.Wait()
@@ -57,8 +57,9 @@ func batchCost(b *BlockInfo) int64 {
 	return int64(b.Events)*(8*MaxFields+64) + int64(b.RawLen) + int64(b.StoredLen)
 }
 
-// inFlight is how many decoded blocks may wait to be yielded: as many more are
-// being decoded or used.
+// inFlight is how many blocks may be decoded, or wait to be yielded, while one
+// is used: one more than there are decoders, so that none waits for the user as
+// long as that is fast enough on the whole. Each takes some 6 MiB.
 func (r *Reader) inFlight() int {
 	most := int64(1)
 	for i := range r.blocks {
@@ -66,7 +67,7 @@ func (r *Reader) inFlight() int {
 			most = max(most, batchCost(b))
 		}
 	}
-	return int(max(1, min(int64(2*r.workers), r.maxMemory/4/most)))
+	return int(max(1, min(int64(r.workers+1), r.maxMemory/4/most)))
 }
 
 type job struct {
