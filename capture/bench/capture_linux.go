@@ -17,7 +17,8 @@ import (
 type info struct {
 	Events uint64 `json:"events"`
 	File   struct {
-		Bytes int64 `json:"size_bytes"`
+		Bytes  int64 `json:"size_bytes"`
+		Blocks int   `json:"blocks"`
 	} `json:"file"`
 	Completeness struct {
 		Lost map[string]uint64 `json:"lost_events"`
@@ -140,17 +141,30 @@ func (b *bench) analysis(millions int) error {
 	if err != nil {
 		return err
 	}
-	var seconds, rss []float64
+	b.row("events", "%d in %.0f MiB", i.Events, float64(i.File.Bytes)/(1<<20))
+	for _, analysis := range []string{"leaks", "heap"} {
+		if err := b.analyze(analysis, i.Events); err != nil {
+			return err
+		}
+	}
+	return os.Remove(b.capture("analysis"))
+}
+
+// analyze measures an analysis of the capture: its speed and its memory.
+func (b *bench) analyze(analysis string, events uint64) error {
+	var seconds, cpu, rss []float64
 	for range b.rounds {
 		start := time.Now()
-		cmd := exec.Command(b.tcap, "analyze", "leaks", b.capture("analysis"))
+		cmd := exec.Command(b.tcap, "analyze", analysis, b.capture("analysis"))
 		if err := cmd.Run(); err != nil {
 			return err
 		}
 		seconds = append(seconds, time.Since(start).Seconds())
+		used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		cpu = append(cpu, float64(used)/float64(events))
 		rss = append(rss, float64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)/1024)
 	}
-	b.row("events", "%d in %.0f MiB", i.Events, float64(i.File.Bytes)/(1<<20))
-	b.row("leaks", "%.1f million events a second on %d CPUs, %.0f MiB of memory at most", float64(i.Events)/1e6/median(seconds), runtime.NumCPU(), median(rss))
-	return os.Remove(b.capture("analysis"))
+	b.row(analysis, "%.1f million events a second on %d CPUs, %.0f ns of CPU time an event, %.0f MiB of memory at most",
+		float64(events)/1e6/median(seconds), runtime.NumCPU(), median(cpu), median(rss))
+	return nil
 }

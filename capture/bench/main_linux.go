@@ -38,8 +38,9 @@ func main() {
 	flag.StringVar(&b.profile, "profile", "", "write a CPU profile of the recorder to `FILE`, in the section recorder")
 	flag.StringVar(&b.load, "load", "pairs", "the `program` that the section recorder records: pairs or mix")
 	flag.IntVar(&b.pairs, "pairs", 3_000_000, "blocks that it allocates")
-	only := flag.String("only", "", "run only these `sections`, by comma: heap, recorder, size, analysis, tcp, nginx, million")
+	only := flag.String("only", "", "run only these `sections`, by comma: heap, recorder, size, analysis, large, tcp, nginx, million")
 	thousands := flag.Int("connections", 500, "thousands of connections at once, each of two ends")
+	gigabytes := flag.Int("gigabytes", 10, "size of the capture that is asked what is in it")
 	flag.Parse()
 
 	sections := []struct {
@@ -50,6 +51,7 @@ func main() {
 		{"recorder", b.recorder},
 		{"size", b.size},
 		{"analysis", func() error { return b.analysis(*events) }},
+		{"large", func() error { return b.large(*gigabytes) }},
 		{"tcp", b.tcp},
 		{"nginx", b.nginx},
 		{"million", func() error { return b.million(*thousands) }},
