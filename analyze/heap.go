@@ -25,19 +25,26 @@ Only blocks allocated in the recording, from --from on, count. --pid, --tid and
 
 type heapOptions struct {
 	top  int
-	cost choice
+	view *stackView
 }
 
 func newHeapRunner(fs *pflag.FlagSet) Runner {
-	o := &heapOptions{cost: choice{is: "peak", of: []string{"peak", "live", "allocated", "allocations", "temporary"}}}
+	o := &heapOptions{}
 	fs.IntVar(&o.top, "top", -1, "at most `N` stacks, 0 for all; unless given, 5 of each kind in text")
-	fs.Var(&o.cost, "cost", "what folded stacks `WEIGH`: peak, live, allocated, allocations or temporary")
+	o.view = newStackView(fs, heapCosts, "stack")
 	fs.Lookup("top").DefValue = "0" // the help text shows no default then
 	return o
 }
 
-// heapCosts are the values of --cost, as indexes into the samples' values.
-var heapCosts = map[string]int{"allocations": 0, "allocated": 1, "peak": 3, "live": 5, "temporary": 6}
+// heapCosts are over the values of the samples.
+var heapCosts = []cost{
+	inBytes("peak", "At the peak", 2),
+	inBytes("live", "Live at the end", 4),
+	inBytes("leaked", "Not freed by the end, or by the exit of its process", 8),
+	inBytes("allocated", "Allocated", 0),
+	inBlocks("allocs", "Allocations", 0),
+	inBlocks("temporary", "Temporary allocations", 6),
+}
 
 // Run implements Runner.
 func (o *heapOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
@@ -75,6 +82,7 @@ type heapCollector struct {
 	threads   threads
 	line      timeline
 	temporary tally
+	exited    tally // what a process still had when it exited
 	temp      count
 	freed     count
 	ends      count     // with the memory of their process
@@ -123,6 +131,9 @@ func (c *heapCollector) died(b *block, at int64, by uint32) {
 func (c *heapCollector) ended(b *block, at int64, how endOfMem) {
 	if how != endCapture && c.selects(b) {
 		c.ends.add(b.size)
+		if how == endExit {
+			c.exited.add(b.stack, b.size)
+		}
 		c.line.add(delta{time: at, size: b.size, stack: b.stack, death: true})
 	}
 }

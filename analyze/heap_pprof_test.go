@@ -135,15 +135,15 @@ func checkTop(t *testing.T, file, sample string, want uint64) {
 	}
 }
 
-// TestInlinedText checks how a resolved stack looks in text.
+// TestInlinedText checks how a resolved stack looks in text: without the
+// allocator's frame.
 func TestInlinedText(t *testing.T) {
 	res, _ := runLine(t, inlinedCapture(t), "leaks", []string{"--min-size", "1000"}, nil)
 	var buf bytes.Buffer
 	if err := Render(&buf, res, "text", 80); err != nil {
 		t.Fatal(err)
 	}
-	want := `    operator new(unsigned long)               libstdc++.so.6
-    inner                                     prog.cc:31
+	want := `    inner                                     prog.cc:31
     outer                                     prog.cc:30
     prog+0x2345
     main                                      prog.cc:10

@@ -18,23 +18,26 @@ type Heap struct {
 	completeness Completeness
 	Complete     *Completeness `json:"completeness"`
 
-	Window        int64       `json:"window_ns"`      // length of what was looked at
-	Allocations   Amount      `json:"allocations"`    // all of the window
-	Freed         Amount      `json:"freed"`          // of them
-	Ended         Amount      `json:"ended"`          // not freed, but gone with the exit or exec of their process
-	Live          Amount      `json:"live"`           // at the end
-	Temporary     Amount      `json:"temporary"`      // freed at once by their thread
-	Rate          Rate        `json:"rate"`           //
-	Peak          HeapPeak    `json:"peak"`           //
-	UnknownFrees  uint64      `json:"unknown_frees"`  // of blocks from before the capture
-	DoubleFrees   uint64      `json:"double_frees"`   //
-	InferredFrees uint64      `json:"inferred_frees"` //
-	Sizes         []HeapSize  `json:"sizes"`          // histogram, empty classes left out
-	Growth        HeapGrowth  `json:"growth"`         //
-	Stacks        []HeapStack `json:"stacks"`         // by bytes at the peak
+	Window        int64       `json:"window_ns"`        // length of what was looked at
+	Allocations   Amount      `json:"allocations"`      // all of the window
+	Freed         Amount      `json:"freed"`            // of them
+	Ended         Amount      `json:"ended"`            // not freed, but gone with the exit or exec of their process
+	Live          Amount      `json:"live"`             // at the end
+	Temporary     Amount      `json:"temporary"`        // freed at once by their thread
+	Rate          Rate        `json:"rate"`             //
+	Peak          HeapPeak    `json:"peak"`             //
+	UnknownFrees  uint64      `json:"unknown_frees"`    // of blocks from before the capture
+	DoubleFrees   uint64      `json:"double_frees"`     //
+	InferredFrees uint64      `json:"inferred_frees"`   //
+	Sizes         []HeapSize  `json:"sizes"`            // histogram, empty classes left out
+	Growth        HeapGrowth  `json:"growth"`           //
+	GroupBy       string      `json:"group_by"`         //
+	Stacks        []HeapStack `json:"stacks"`           // by bytes at the peak; empty unless grouped by stack
+	Groups        []HeapGroup `json:"groups,omitempty"` // by --cost, when grouped by code
 
 	opt    heapOptions
-	stacks []HeapStack // all
+	stacks []HeapStack     // all
+	groups []*export.Group // all
 }
 
 // Rate is a number of allocations and bytes per second.
@@ -69,15 +72,41 @@ type HeapPoint struct {
 	Amount
 }
 
+// HeapAmounts is the share of a stack, or of code.
+type HeapAmounts struct {
+	Peak        Amount `json:"peak"`
+	Live        Amount `json:"live"`
+	Leaked      Amount `json:"leaked"` // live, or still there when its process exited
+	Allocations Amount `json:"allocations"`
+	Temporary   Amount `json:"temporary"`
+}
+
 // HeapStack is the share of a stack.
 type HeapStack struct {
-	Peak        Amount         `json:"peak"`
-	Live        Amount         `json:"live"`
-	Allocations Amount         `json:"allocations"`
-	Temporary   Amount         `json:"temporary"`
-	Stack       []export.Frame `json:"stack"`
+	HeapAmounts
+	Stack []export.Frame `json:"stack"`
 
 	order string
+}
+
+// HeapGroup is the share of a function, module, file or line.
+type HeapGroup struct {
+	HeapAmounts
+	Inclusive HeapAmounts  `json:"inclusive"` // with what the code calls
+	Code      export.Frame `json:"code"`
+}
+
+// values are in the order that heapCosts go by, those of pprof first.
+func (a *HeapAmounts) values() []uint64 {
+	return []uint64{
+		a.Allocations.Blocks, a.Allocations.Bytes, a.Peak.Blocks, a.Peak.Bytes,
+		a.Live.Blocks, a.Live.Bytes, a.Temporary.Blocks, a.Temporary.Bytes, a.Leaked.Blocks, a.Leaked.Bytes,
+	}
+}
+
+func heapAmounts(v []uint64) HeapAmounts {
+	at := func(i int) Amount { return Amount{Blocks: v[i], Bytes: v[i+1]} }
+	return HeapAmounts{Allocations: at(0), Peak: at(2), Live: at(4), Temporary: at(6), Leaked: at(8)}
 }
 
 // fill makes the result of what the pass and the collector found.
@@ -98,17 +127,28 @@ func (h *Heap) fill(p *pass, c *heapCollector, u unknownFrees) {
 	stacks := newStackTable(p.r)
 	for _, row := range p.tally.rows {
 		peak, live := c.line.stack(row.stack)
-		s := HeapStack{
-			Peak: amount(peak), Live: amount(live), Allocations: amount(row.count),
-			Temporary: amount(c.temporary.get(row.stack)), Stack: stacks.get(row.stack),
-		}
+		left := live
+		left.merge(c.exited.get(row.stack))
+		s := HeapStack{Stack: stacks.get(row.stack), HeapAmounts: HeapAmounts{
+			Peak: amount(peak), Live: amount(live), Leaked: amount(left), Allocations: amount(row.count),
+			Temporary: amount(c.temporary.get(row.stack)),
+		}}
 		s.order = export.FoldedName(s.Stack)
 		h.stacks = append(h.stacks, s)
 	}
 	h.sortStacks(func(s *HeapStack) uint64 { return s.Peak.Bytes })
-	h.Stacks = append([]HeapStack{}, h.stacks...)
-	if h.opt.top > 0 && h.opt.top < len(h.Stacks) {
-		h.Stacks = h.Stacks[:h.opt.top]
+	h.GroupBy, h.Stacks = h.opt.view.groupBy.is, []HeapStack{}
+	if h.opt.view.byCode() == "" {
+		h.Stacks = append(h.Stacks, h.stacks...)
+	} else {
+		h.groups = h.opt.view.groups(h.samples())
+		for _, g := range h.groups {
+			h.Groups = append(h.Groups, HeapGroup{heapAmounts(g.Self), heapAmounts(g.Total), g.Frame})
+		}
+	}
+	if top := h.opt.top; top > 0 {
+		h.Stacks = h.Stacks[:min(top, len(h.Stacks))]
+		h.Groups = h.Groups[:min(top, len(h.Groups))]
 	}
 }
 
@@ -157,18 +197,15 @@ func (h *Heap) Completeness() Completeness { return h.completeness }
 // what else --cost can ask for.
 func (h *Heap) samples() []export.Sample {
 	out := make([]export.Sample, len(h.stacks))
-	for i, s := range h.stacks {
-		out[i] = export.Sample{Stack: s.Stack, Values: []uint64{
-			s.Allocations.Blocks, s.Allocations.Bytes, s.Peak.Blocks, s.Peak.Bytes,
-			s.Live.Blocks, s.Live.Bytes, s.Temporary.Blocks, s.Temporary.Bytes,
-		}}
+	for i := range h.stacks {
+		out[i] = export.Sample{Stack: h.stacks[i].Stack, Values: h.stacks[i].values()}
 	}
 	return out
 }
 
 // Folded implements Folder; --cost says what the weights are.
 func (h *Heap) Folded(w io.Writer) error {
-	return export.Folded(w, h.samples(), heapCosts[h.opt.cost.is])
+	return export.Folded(w, h.opt.view.samples(h.samples()), h.opt.view.chosen().value())
 }
 
 // PProf implements Profiler. In use is what was live at the peak.
@@ -180,18 +217,25 @@ func (h *Heap) PProf() (*profile.Profile, error) {
 	return export.PProf(profileOf(h.Capture, h.completeness), list)
 }
 
-// CSV implements Result: a record per stack.
+// CSV implements Result: a record per stack, or group.
 func (h *Heap) CSV(w io.Writer) error {
-	records := [][]string{{
+	head := []string{
 		"peak_bytes", "peak_blocks", "live_bytes", "live_blocks", "allocated_bytes", "allocations",
-		"temporary_bytes", "temporary_blocks", "stack",
-	}}
+		"temporary_bytes", "temporary_blocks", h.GroupBy, "leaked_bytes", "leaked_blocks",
+	}
+	record := func(a *HeapAmounts, name string) []string {
+		return []string{
+			u64(a.Peak.Bytes), u64(a.Peak.Blocks), u64(a.Live.Bytes), u64(a.Live.Blocks), u64(a.Allocations.Bytes), u64(a.Allocations.Blocks),
+			u64(a.Temporary.Bytes), u64(a.Temporary.Blocks), name, u64(a.Leaked.Bytes), u64(a.Leaked.Blocks),
+		}
+	}
+	records := [][]string{head}
 	for i := range h.Stacks {
-		s := &h.Stacks[i]
-		records = append(records, []string{
-			u64(s.Peak.Bytes), u64(s.Peak.Blocks), u64(s.Live.Bytes), u64(s.Live.Blocks),
-			u64(s.Allocations.Bytes), u64(s.Allocations.Blocks), u64(s.Temporary.Bytes), u64(s.Temporary.Blocks), s.order,
-		})
+		records = append(records, record(&h.Stacks[i].HeapAmounts, h.Stacks[i].order))
+	}
+	for i := range h.Groups {
+		g := &h.Groups[i]
+		records = append(records, record(&g.HeapAmounts, h.opt.view.byCode().Name(&g.Code)))
 	}
 	return export.CSV(w, records)
 }

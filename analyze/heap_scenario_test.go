@@ -108,3 +108,24 @@ func writeFile(t testing.TB, name, text string) {
 		t.Fatal(err)
 	}
 }
+
+// TestLeakedAgrees checks that --cost leaked means the same in both analyses.
+func TestLeakedAgrees(t *testing.T) {
+	leaked := uint64(0)
+	for _, s := range tracetest.Glob(t, "../testdata/scenarios/heap-*.txtar") {
+		leaks, _ := runLine(t, s.Reader, "leaks", []string{"--builtin-suppressions=false"}, nil)
+		heap, _ := runLine(t, s.Reader, "heap", nil, nil)
+		var sum Amount
+		for i := range heap.(*Heap).stacks {
+			a := heap.(*Heap).stacks[i].Leaked
+			sum.Blocks, sum.Bytes = sum.Blocks+a.Blocks, addSat(sum.Bytes, a.Bytes)
+		}
+		if want := leaks.(*Leaks).Total; sum != want {
+			t.Errorf("%s: heap says that %+v leaked, leaks %+v", s.Path, sum, want)
+		}
+		leaked += sum.Blocks
+	}
+	if leaked == 0 {
+		t.Error("no scenario leaks anything")
+	}
+}

@@ -16,15 +16,14 @@ const heapTextStacks = 5
 func (h *Heap) Text(w io.Writer, width int) error {
 	t := export.NewText(w, width)
 	h.textTotals(t)
-	h.textList(t, "At the peak", func(s *HeapStack) (uint64, string) {
-		return s.Peak.Bytes, fmt.Sprintf("%s in %s", bytesOf(s.Peak.Bytes), blocks(s.Peak.Blocks))
-	})
-	h.textList(t, "Most allocations", func(s *HeapStack) (uint64, string) {
-		return s.Allocations.Blocks, fmt.Sprintf("%s, %s", counted(s.Allocations.Blocks, "allocation"), bytesOf(s.Allocations.Bytes))
-	})
-	h.textList(t, "Most temporary allocations", func(s *HeapStack) (uint64, string) {
-		return s.Temporary.Blocks, fmt.Sprintf("%s of %s", export.Count(s.Temporary.Blocks), counted(s.Allocations.Blocks, "allocation"))
-	})
+	switch view := h.opt.view; {
+	case view.tree || view.callers:
+		view.draw(t, h.samples())
+	case view.byCode() != "":
+		view.table(t, h.groups, topOr(h.opt.top, textRows))
+	default:
+		h.textLists(t)
+	}
 	h.textSizes(t)
 	h.textGrowth(t)
 	if h.UnknownFrees > 0 {
@@ -38,6 +37,19 @@ func (h *Heap) Text(w io.Writer, width int) error {
 		blocks(h.Allocations.Blocks), export.Duration(h.Window), bytesOf(h.Live.Bytes)), "  ")
 	h.completeness.text(t)
 	return t.Flush()
+}
+
+// textLists lists the stacks by what most people ask for.
+func (h *Heap) textLists(t *export.Text) {
+	h.textList(t, "At the peak", func(s *HeapStack) (uint64, string) {
+		return s.Peak.Bytes, fmt.Sprintf("%s in %s", bytesOf(s.Peak.Bytes), blocks(s.Peak.Blocks))
+	})
+	h.textList(t, "Most allocations", func(s *HeapStack) (uint64, string) {
+		return s.Allocations.Blocks, fmt.Sprintf("%s, %s", counted(s.Allocations.Blocks, "allocation"), bytesOf(s.Allocations.Bytes))
+	})
+	h.textList(t, "Most temporary allocations", func(s *HeapStack) (uint64, string) {
+		return s.Temporary.Blocks, fmt.Sprintf("%s of %s", export.Count(s.Temporary.Blocks), counted(s.Allocations.Blocks, "allocation"))
+	})
 }
 
 func (h *Heap) textTotals(t *export.Text) {
@@ -66,10 +78,7 @@ func (h *Heap) textTotals(t *export.Text) {
 // textList lists the stacks with the greatest weights.
 func (h *Heap) textList(t *export.Text, title string, weigh func(*HeapStack) (uint64, string)) {
 	h.sortStacks(func(s *HeapStack) uint64 { w, _ := weigh(s); return w })
-	n := h.opt.top
-	if n < 0 {
-		n = heapTextStacks
-	}
+	n := topOr(h.opt.top, heapTextStacks)
 	shown, more := 0, 0
 	for i := range h.stacks {
 		s := &h.stacks[i]
@@ -84,7 +93,7 @@ func (h *Heap) textList(t *export.Text, title string, weigh func(*HeapStack) (ui
 			}
 			shown++
 			t.Line("  %s", text)
-			t.Stack(s.Stack, "    ")
+			t.Stack(h.opt.view.frames(s.Stack), "    ")
 		}
 	}
 	if more > 0 {

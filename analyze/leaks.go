@@ -30,12 +30,19 @@ recording, to --to or to the exit of its process.`,
 	New: newLeaksRunner,
 }
 
+// leakCosts are over the values of the samples.
+var leakCosts = []cost{
+	inBytes("leaked", "Leaked", 2),
+	inBytes("allocated", "Allocated", 0),
+	inBlocks("allocs", "Allocations", 0),
+}
+
 // leakOptions are the flags of the leaks analysis.
 type leakOptions struct {
 	older, younger   time.Duration // 0: any age
 	minSize, maxSize sizeFlag      // both ends belong to it
 	stackRegex       regexpFlag
-	groupBy          choice
+	view             *stackView
 	sortBy           choice
 	top              int
 	suppressions     []string
@@ -46,7 +53,6 @@ type leakOptions struct {
 func newLeaksRunner(fs *pflag.FlagSet) Runner {
 	o := &leakOptions{
 		maxSize: math.MaxUint64,
-		groupBy: choice{is: "stack", of: []string{"stack", "size", "thread", "age"}},
 		sortBy:  choice{is: "bytes", of: []string{"bytes", "blocks", "age", "first"}},
 	}
 	fs.DurationVar(&o.older, "older", 0, "only blocks at least as old as `AGE` (500ms, 10s)")
@@ -54,7 +60,7 @@ func newLeaksRunner(fs *pflag.FlagSet) Runner {
 	fs.Var(&o.minSize, "min-size", "only blocks of at least `SIZE` (4096, 4KiB)")
 	fs.Var(&o.maxSize, "max-size", "only blocks of at most `SIZE`")
 	fs.Var(&o.stackRegex, "stack-regex", "only stacks with a frame whose function, file or module matches `RE`")
-	fs.Var(&o.groupBy, "group-by", "a row for each `GROUP`: stack, size, thread or age")
+	o.view = newStackView(fs, leakCosts, "stack", "size", "thread", "age")
 	fs.Var(&o.sortBy, "sort", "`ORDER` of the rows: bytes, blocks, age or first")
 	fs.IntVar(&o.top, "top", -1, "at most `N` rows, 0 for all; unless given, 20 in text")
 	fs.StringArrayVar(&o.suppressions, "suppressions", nil, "leave out what a LeakSanitizer suppression `FILE` names")
@@ -101,8 +107,12 @@ func (o *leakOptions) Run(ctx context.Context, r *format.Reader, f format.Filter
 
 // collector makes the collector that the flags ask for.
 func (o *leakOptions) collector(r *format.Reader) (*leakCollector, error) {
+	by := o.view.groupBy.is
+	if o.view.byCode() != "" {
+		by = "stack" // its rows are merged when all are there
+	}
 	c := &leakCollector{
-		opt: o, key: groupings[o.groupBy.is], stacks: newStackTable(r),
+		opt: o, key: groupings[by], stacks: newStackTable(r),
 		rows: map[groupKey]*leakRow{}, verdicts: map[uint32]verdict{},
 	}
 	for _, name := range o.suppressions {

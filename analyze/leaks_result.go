@@ -87,6 +87,8 @@ type LeakRow struct {
 	Size            *uint64        `json:"size_bytes,omitempty"` // with --group-by size
 	Thread          *LeakThread    `json:"thread,omitempty"`     // with --group-by thread
 	Age             *LeakAge       `json:"age,omitempty"`        // with --group-by age
+	Code            *export.Frame  `json:"code,omitempty"`       // with --group-by function, module, file, line
+	Inclusive       *Amount        `json:"inclusive,omitempty"`  // with what the code calls
 	Stack           []export.Frame `json:"stack"`                // innermost first; empty unless grouped by stack
 
 	label string // the group, when it is not the stack
@@ -125,9 +127,13 @@ func (l *Leaks) fill(p *pass, c *leakCollector, u unknownFrees) {
 				SuppressedRule{Pattern: c.rules[i].Pattern, Builtin: c.rules[i].Builtin, Amount: amount(m)})
 		}
 	}
-	l.GroupBy = l.opt.groupBy.is
-	for _, row := range c.rows {
-		l.rows = append(l.rows, l.row(row, c))
+	l.GroupBy = l.opt.view.groupBy.is
+	if grain := l.opt.view.byCode(); grain != "" {
+		l.rows = l.codeRows(c, grain)
+	} else {
+		for _, row := range c.rows {
+			l.rows = append(l.rows, l.row(row, c))
+		}
 	}
 	slices.SortFunc(l.rows, leakOrders[l.opt.sortBy.is])
 	l.Groups = len(l.rows)
@@ -185,7 +191,7 @@ func (l *Leaks) row(r *leakRow, c *leakCollector) LeakRow {
 		AgeMin: r.ageMin, AgeAvg: r.ageAvg(), AgeMax: r.ageMax,
 		Stack: []export.Frame{},
 	}
-	switch l.opt.groupBy.is {
+	switch l.GroupBy {
 	case "stack":
 		row.Stack = c.stacks.get(uint32(r.key.a))
 		row.order = export.FoldedName(row.Stack)
@@ -227,12 +233,12 @@ var leakOrders = map[string]func(a, b LeakRow) int{
 	"bytes":  func(a, b LeakRow) int { return byAmount(a, b) },
 	"blocks": func(a, b LeakRow) int { return cmp.Or(cmp.Compare(b.Blocks, a.Blocks), byAmount(a, b)) },
 	"age":    func(a, b LeakRow) int { return cmp.Or(cmp.Compare(b.AgeMax, a.AgeMax), byAmount(a, b)) },
-	"first":  func(a, b LeakRow) int { return cmp.Or(cmp.Compare(a.First, b.First), byAmount(a, b)) },
+	"first":  func(a, b LeakRow) int { return cmp.Or(cmp.Compare(a.began(), b.began()), byAmount(a, b)) },
 }
 
 func byAmount(a, b LeakRow) int {
 	return cmp.Or(
-		cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(b.Blocks, a.Blocks),
+		cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(b.Blocks, a.Blocks), cmp.Compare(b.inclusive(), a.inclusive()),
 		cmp.Compare(a.First, b.First), cmp.Compare(a.order, b.order),
 	)
 }
@@ -272,8 +278,10 @@ func (l *Leaks) JSON() any { return l }
 // Completeness implements Result.
 func (l *Leaks) Completeness() Completeness { return l.completeness }
 
-// Folded implements Folder; the weights are bytes.
-func (l *Leaks) Folded(w io.Writer) error { return export.Folded(w, l.samples(), 3) }
+// Folded implements Folder; --cost says what the weights are.
+func (l *Leaks) Folded(w io.Writer) error {
+	return export.Folded(w, l.opt.view.samples(l.samples()), l.opt.view.chosen().value())
+}
 
 // PProf implements Profiler.
 func (l *Leaks) PProf() (*profile.Profile, error) {
@@ -290,6 +298,10 @@ func (l *Leaks) CSV(w io.Writer) error {
 		"bytes", "blocks", "uncertain_bytes", "uncertain_blocks", "first_ns", "last_ns",
 		"age_min_ns", "age_avg_ns", "age_max_ns", l.GroupBy,
 	}}
+	byCode := l.opt.view.byCode() != ""
+	if byCode {
+		records[0] = append(records[0], "inclusive_bytes", "inclusive_blocks")
+	}
 	for i := range l.Rows {
 		r := &l.Rows[i]
 		name := r.label
@@ -300,6 +312,9 @@ func (l *Leaks) CSV(w io.Writer) error {
 			u64(r.Bytes), u64(r.Blocks), u64(r.UncertainBytes), u64(r.UncertainBlocks), i64(r.First), i64(r.Last),
 			i64(r.AgeMin), i64(r.AgeAvg), i64(r.AgeMax), name,
 		})
+		if last := len(records) - 1; byCode {
+			records[last] = append(records[last], u64(r.Inclusive.Bytes), u64(r.Inclusive.Blocks))
+		}
 	}
 	return export.CSV(w, records)
 }

@@ -14,6 +14,32 @@ const textRows = 20
 // Text implements Result.
 func (l *Leaks) Text(w io.Writer, width int) error {
 	t := export.NewText(w, width)
+	switch view := l.opt.view; {
+	case view.tree || view.callers:
+		view.draw(t, l.samples())
+	case view.byCode() != "":
+		view.table(t, l.codeGroups(), topOr(l.opt.top, textRows))
+	default:
+		l.textRows(t)
+	}
+	if l.Mmap != nil {
+		l.Mmap.text(t)
+	}
+	l.textNotes(t)
+	t.Para(l.summary(), "  ")
+	l.completeness.text(t)
+	return t.Flush()
+}
+
+// topOr is --top, or what it is unless given.
+func topOr(top, unless int) int {
+	if top < 0 {
+		return unless
+	}
+	return top
+}
+
+func (l *Leaks) textRows(t *export.Text) {
 	rows := l.Rows
 	if l.opt.top < 0 && len(rows) > textRows {
 		rows = rows[:textRows]
@@ -22,13 +48,6 @@ func (l *Leaks) Text(w io.Writer, width int) error {
 		l.textRow(t, &rows[i])
 	}
 	l.textRest(t, rows)
-	if l.Mmap != nil {
-		l.Mmap.text(t)
-	}
-	l.textNotes(t)
-	t.Para(l.summary(), "  ")
-	l.completeness.text(t)
-	return t.Flush()
 }
 
 func (l *Leaks) textRow(t *export.Text, r *LeakRow) {
@@ -45,7 +64,7 @@ func (l *Leaks) textRow(t *export.Text, r *LeakRow) {
 	}
 	t.Clauses("  ", at, age)
 	if l.GroupBy == "stack" {
-		t.Stack(r.Stack, "    ")
+		t.Stack(l.opt.view.frames(r.Stack), "    ")
 	} else {
 		t.Line("    %s", r.label)
 	}
@@ -105,7 +124,10 @@ func unknownFreesName(c Completeness) string {
 
 // summary is the report in one line.
 func (l *Leaks) summary() string {
-	unit := map[string]string{"stack": "stack", "size": "size", "thread": "thread", "age": "age group"}[l.GroupBy]
+	unit := l.GroupBy
+	if unit == "age" {
+		unit = "age group"
+	}
 	return fmt.Sprintf("Leak summary: %s in %s by %s, of %s allocated in %s.",
 		bytesOf(l.Total.Bytes), blocks(l.Total.Blocks), counted(uint64(len(l.rows)), unit),
 		blocks(l.Allocations.Blocks), export.Duration(l.window))

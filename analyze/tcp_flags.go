@@ -73,6 +73,12 @@ type choice struct {
 // String implements pflag.Value.
 func (c *choice) String() string { return c.is }
 
+// words are what it can be, for the help text.
+func (c *choice) words() string {
+	last := len(c.of) - 1
+	return strings.Join(c.of[:last], ", ") + " or " + c.of[last]
+}
+
 // Type implements pflag.Value.
 func (c *choice) Type() string { return "word" }
 

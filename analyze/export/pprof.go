@@ -14,14 +14,6 @@ type Profile struct {
 	Comments    []string
 }
 
-// allocatorFrames are dropped from the inner end of stacks by pprof: whoever
-// asks what allocates does not mean the allocator. The names are those of
-// libc, libstdc++, libc++, jemalloc, tcmalloc and mimalloc.
-const allocatorFrames = `(?:__libc_)?(?:malloc|calloc|realloc|reallocarray|posix_memalign|aligned_alloc|memalign|valloc|pvalloc)` +
-	`|operator new(?:\[\])?(?:\(.*\))?|_Zn[wa]m.*` +
-	`|(?:__gnu_cxx|std)::(?:__)?new_allocator<.*|std::allocator_traits<.*|std::allocator<.*>::allocate.*` +
-	`|(?:je_|_rjem_)?(?:mallocx|rallocx)|je_.*alloc.*|tc_(?:new|malloc|calloc|realloc|memalign).*|mi_(?:malloc|calloc|realloc|zalloc|new).*`
-
 // PProf builds a heap profile. The samples' four values are the allocations,
 // their bytes, the blocks in use and their bytes: the sample types, in the
 // order by which pprof knows a heap profile, with inuse_space as the default.

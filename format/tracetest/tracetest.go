@@ -9,8 +9,18 @@
 //	...
 //
 // The lines are those of [format.Format]; a line of the word probe and JSON
-// declares a [format.Probe], whose calls name it. Sections other than trace, header and
-// trailer belong to the test; with -update, [Scenario.Golden] rewrites them.
+// declares a [format.Probe], whose calls name it. Where names are not all that is to be
+// known of a stack, a section called stacks spells stacks out, a frame a line from
+// the innermost on, and a trace says stack=@new for
+//
+//	@new
+//	operator new(unsigned long) | /lib/libstdc++.so.6+0x4000
+//	inner | /usr/bin/prog+0x3000 | /src/prog.cc:31 | inlined
+//	- | /usr/bin/prog+0x2345
+//	main | /usr/bin/prog+0x1000 | /src/prog.cc:10
+//
+// Sections other than these, header and trailer belong to the test; with
+// -update, [Scenario.Golden] rewrites them.
 package tracetest
 
 import (
@@ -70,10 +80,18 @@ func Read(t testing.TB, path string) *Scenario {
 		t.Fatal(err)
 	}
 	s := &Scenario{Path: path, Comment: string(archive.Comment), archive: archive}
-	trace, ok := s.Section("trace")
+	s.Reader = s.Capture(t, "trace")
+	return s
+}
+
+// Capture returns a reader of the capture that a section describes as trace does.
+func (s *Scenario) Capture(t testing.TB, section string) *format.Reader {
+	t.Helper()
+	trace, ok := s.Section(section)
 	if !ok {
-		t.Fatalf("%s: no trace section", path)
+		t.Fatalf("%s: no section %s", s.Path, section)
 	}
+	path := s.Path
 	h := format.Header{Tool: "tcap", ToolVersion: "test", Start: Start}
 	if text, ok := s.Section("header"); ok {
 		if err := json.Unmarshal([]byte(text), &h); err != nil {
@@ -88,8 +106,8 @@ func Read(t testing.TB, path string) *Scenario {
 			t.Fatalf("%s: trailer: %v", path, err)
 		}
 	}
-	s.Reader = open(t, path, build(t, path, trace, h, trailer, format.WriterOptions{}))
-	return s
+	stacks, _ := s.Section("stacks")
+	return open(t, path, build(t, path, stacks, trace, h, trailer, format.WriterOptions{}))
 }
 
 // Section returns the text of a section.
@@ -163,16 +181,17 @@ func Capture(t testing.TB, trace string) *format.Reader {
 func Bytes(t testing.TB, trace string, o format.WriterOptions) []byte {
 	t.Helper()
 	h := format.Header{Tool: "tcap", ToolVersion: "test", Start: Start}
-	return build(t, "trace", trace, h, &format.Trailer{Reason: "exit"}, o)
+	return build(t, "trace", "", trace, h, &format.Trailer{Reason: "exit"}, o)
 }
 
-func build(t testing.TB, name, trace string, h format.Header, trailer *format.Trailer, o format.WriterOptions) []byte {
+func build(t testing.TB, name, stacks, trace string, h format.Header, trailer *format.Trailer, o format.WriterOptions) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w, err := format.NewWriter(&buf, h, o)
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
+	trace = spellOut(t, w, stacks, trace)
 	if err := format.Parse(w, strings.NewReader(trace)); err != nil {
 		t.Fatalf("%s: trace: %v", name, err)
 	}
