@@ -31,7 +31,7 @@ type heapOptions struct {
 func newHeapRunner(fs *pflag.FlagSet) Runner {
 	o := &heapOptions{}
 	fs.IntVar(&o.top, "top", -1, "at most `N` stacks, 0 for all; unless given, 5 of each kind in text")
-	o.view = newStackView(fs, heapCosts, "stack")
+	o.view = newStackView(fs, heapCosts, "stack").withTrees(fs)
 	fs.Lookup("top").DefValue = "0" // the help text shows no default then
 	return o
 }

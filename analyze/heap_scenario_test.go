@@ -39,6 +39,9 @@ func TestHeapScenarios(t *testing.T) {
 func runScenario(t *testing.T, s *tracetest.Scenario, line string) []byte {
 	t.Helper()
 	words := strings.Fields(line)
+	if words[0] == "diff" {
+		return renderScenario(t, runDiff(t, s, words[2:]), words[1], 80)
+	}
 	res, width := runLine(t, s.Reader, words[0], words[2:], func(section string) string {
 		text, ok := s.Section(section)
 		if !ok {
@@ -48,9 +51,35 @@ func runScenario(t *testing.T, s *tracetest.Scenario, line string) []byte {
 		writeFile(t, name, text)
 		return name
 	})
+	return renderScenario(t, res, words[1], width)
+}
+
+// runDiff compares the capture of a scenario's trace with that of its section
+// called after.
+func runDiff(t *testing.T, s *tracetest.Scenario, args []string) Result {
+	t.Helper()
+	return compare(t, s.Reader, s.Capture(t, "after"), args)
+}
+
+func compare(t *testing.T, before, after *format.Reader, args []string) *Diff {
+	t.Helper()
+	fs := pflag.NewFlagSet("diff", pflag.ContinueOnError)
+	d := NewDiffer(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	res, err := d.Run(context.Background(), before, after, format.Filter{}, format.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func renderScenario(t *testing.T, res Result, form string, width int) []byte {
+	t.Helper()
 	var buf bytes.Buffer
-	if err := Render(&buf, res, words[1], width); err != nil {
-		t.Fatalf("%s: %v", line, err)
+	if err := Render(&buf, res, form, width); err != nil {
+		t.Fatalf("%s: %v", form, err)
 	}
 	return bytes.ReplaceAll(buf.Bytes(), []byte("\r\n"), []byte("\n"))
 }

@@ -60,7 +60,7 @@ func newLeaksRunner(fs *pflag.FlagSet) Runner {
 	fs.Var(&o.minSize, "min-size", "only blocks of at least `SIZE` (4096, 4KiB)")
 	fs.Var(&o.maxSize, "max-size", "only blocks of at most `SIZE`")
 	fs.Var(&o.stackRegex, "stack-regex", "only stacks with a frame whose function, file or module matches `RE`")
-	o.view = newStackView(fs, leakCosts, "stack", "size", "thread", "age")
+	o.view = newStackView(fs, leakCosts, "stack", "size", "thread", "age").withTrees(fs)
 	fs.Var(&o.sortBy, "sort", "`ORDER` of the rows: bytes, blocks, age or first")
 	fs.IntVar(&o.top, "top", -1, "at most `N` rows, 0 for all; unless given, 20 in text")
 	fs.StringArrayVar(&o.suppressions, "suppressions", nil, "leave out what a LeakSanitizer suppression `FILE` names")

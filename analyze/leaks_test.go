@@ -303,6 +303,17 @@ func TestJSONDocumented(t *testing.T) {
 			walk(v)
 		}
 	}
+	for _, args := range [][]string{nil, {"--group-by", "module"}} {
+		text, err := json.Marshal(runDiff(t, tracetest.Read(t, "../testdata/scenarios/heap-diff.txtar"), args).JSON())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v any
+		if err := json.Unmarshal(text, &v); err != nil {
+			t.Fatal(err)
+		}
+		walk(v)
+	}
 	if seen < 500 {
 		t.Errorf("only %d keys were looked at", seen)
 	}

@@ -56,11 +56,16 @@ func newStackView(fs *pflag.FlagSet, costs []cost, groups ...string) *stackView 
 	}
 	v.cost.is = costs[0].name
 	fs.Var(&v.groupBy, "group-by", "a row for each `GROUP`: "+v.groupBy.words())
+	fs.Var(&v.cost, "cost", "what stacks `WEIGH`: "+v.cost.words())
+	fs.BoolVar(&v.allFrames, "all-frames", false, "show the allocator's own frames, operator new and the like, too")
+	return v
+}
+
+// withTrees registers the flags of trees, too.
+func (v *stackView) withTrees(fs *pflag.FlagSet) *stackView {
 	fs.BoolVar(&v.tree, "tree", false, "text: draw a tree, callers above what they call")
 	fs.BoolVar(&v.callers, "caller", false, "text: draw a tree, callers below what they call")
 	fs.Float64Var(&v.minPercent, "min-percent", 0.5, "sum up branches of a tree below `P` percent of the whole")
-	fs.Var(&v.cost, "cost", "what trees, tables and folded stacks `WEIGH`: "+v.cost.words())
-	fs.BoolVar(&v.allFrames, "all-frames", false, "show the allocator's own frames, operator new and the like, too")
 	return v
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tcap-dev/tcap/analyze"
+	"github.com/tcap-dev/tcap/format"
 )
 
 func analyzeCommand() *cobra.Command {
@@ -41,7 +42,7 @@ func analysisNames() []string {
 func analysisCommand(a analyze.Analyzer) *cobra.Command {
 	var (
 		filters filterFlags
-		format  string
+		form    string
 		out     string
 		strict  bool
 		runner  analyze.Runner
@@ -61,9 +62,7 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if packs := r.Header().Packs; len(packs) > 0 && a.Pack != "" && !slices.Contains(packs, a.Pack) {
-				fmt.Fprintf(os.Stderr, "tcap: warning: %s was not recorded (only %s): analyze %s has nothing to go by\n", a.Pack, strings.Join(packs, ", "), a.Name)
-			}
+			warnUnrecorded(r, a.Pack, "analyze "+a.Name)
 			// Decoded blocks are large and few: collecting twice as often costs
 			// nothing measurable and takes a quarter off the peak memory.
 			debug.SetGCPercent(50)
@@ -71,23 +70,28 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := render(res, format, out); err != nil {
+			if err := render(res, form, out); err != nil {
 				return err
 			}
-			if strict && !res.Completeness().Complete() {
-				return &exitError{exitIncomplete, errors.New("the capture is incomplete: " + strings.TrimPrefix(res.Completeness().Line(), "INCOMPLETE: "))}
-			}
-			return nil
+			return strictly(strict, res)
 		},
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	runner = a.New(fs)
-	fs.StringVar(&format, "format", "text", "`FORMAT` of the report: text, json, csv, folded or pprof, as far as the analysis has it")
+	fs.StringVar(&form, "format", "text", "`FORMAT` of the report: text, json, csv, folded or pprof, as far as the analysis has it")
 	fs.StringVarP(&out, "output", "o", "", "write the report to `FILE`")
 	fs.BoolVar(&strict, "strict", false, "exit with status 3 when the answer stands on an incomplete capture")
 	filters.registerFree(fs)
 	return cmd
+}
+
+// warnUnrecorded says so when a capture has nothing of what a verb is about.
+func warnUnrecorded(r *format.Reader, pack, verb string) {
+	if packs := r.Header().Packs; len(packs) > 0 && pack != "" && !slices.Contains(packs, pack) {
+		fmt.Fprintf(os.Stderr, "tcap: warning: %s was not recorded (only %s): %s has nothing to go by\n",
+			pack, strings.Join(packs, ", "), verb)
+	}
 }
 
 func render(res analyze.Result, format, out string) error {

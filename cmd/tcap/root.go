@@ -49,6 +49,7 @@ func commands() []*cobra.Command {
 		infoCommand(),
 		printCommand(),
 		analyzeCommand(),
+		diffCommand(),
 		verifyCommand(),
 		probesCommand(),
 		doctorCommand(),
