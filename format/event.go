@@ -43,6 +43,22 @@ type Task struct {
 type Module struct {
 	Path    string
 	BuildID string // lower-case hexadecimal; "" when it has none
+
+	code uint64 // column of the table: 0 unknown, else 1 + zigzag of address - offset
+}
+
+// WithCode returns the module with where its code is: the virtual address, as
+// symbol tables and DWARF have it, of an offset in its executable segment. A debug
+// file that is found later does not tell offsets any more.
+func (m Module) WithCode(addr, offset uint64) Module {
+	m.code = 1 + zigzag(int64(addr-offset))
+	return m
+}
+
+// Address turns an offset in the file into a virtual address of the module;
+// false when the capture does not tell.
+func (m Module) Address(offset uint64) (uint64, bool) {
+	return offset + uint64(unzigzag(m.code-1)), m.code != 0
 }
 
 // A Frame is one line of a stack, resolved on the recording machine as far as

@@ -58,7 +58,7 @@ func goldenCaptureReads(t *testing.T, goldenCapture, goldenText string) {
 		t.Errorf("header %+v, trailer %+v", h, trailer)
 	}
 	if frames = r.Stack(1, nil); len(frames) != 2 || !frames[0].Inlined || frames[0].Function != "inner" || frames[1].Line != 42 ||
-		r.Module(frames[1].Module) != (Module{"/usr/bin/golden", "c0ffee"}) {
+		r.Module(frames[1].Module) != (Module{Path: "/usr/bin/golden", BuildID: "c0ffee"}) {
 		t.Errorf("stack 1 is %+v", frames)
 	}
 }
@@ -74,7 +74,7 @@ func makeGolden(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := w.Module(Module{"/usr/bin/golden", "c0ffee"})
+	m := w.Module(Module{Path: "/usr/bin/golden", BuildID: "c0ffee"})
 	f := w.Frame(Frame{Module: m, Offset: 0x1234})
 	w.Stack(0, f)
 	w.Symbolize(f, []Symbol{{Function: "inner", File: "g.c", Line: 7}, {Function: "main", File: "g.c", Line: 42}})

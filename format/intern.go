@@ -2,69 +2,93 @@ package format
 
 import "encoding/binary"
 
+// An interner numbers the rows of the tables and encodes those that are net.
+type interner struct {
+	strings map[string]StringID
+	modules map[Module]ModuleID
+	frames  map[Frame]FrameID
+	stacks  map[StackNode]StackID
+	rows    [tableCount]tableRows
+	row     []byte
+	full    func() // called when the rows that wait to be written get many
+}
+
+func newInterner() interner {
+	t := interner{
+		strings: map[string]StringID{"": 0},
+		modules: map[Module]ModuleID{{}: 0},
+		frames:  map[Frame]FrameID{},
+		stacks:  map[StackNode]StackID{},
+	}
+	for i := range t.rows {
+		t.rows[i].next, t.rows[i].first = 1, 1
+	}
+	return t
+}
+
 // String returns the row of s in the string table. Beyond 64 KiB s is cut.
-func (w *Writer) String(s string) StringID {
-	if id, ok := w.strings[s]; ok {
+func (t *interner) String(s string) StringID {
+	if id, ok := t.strings[s]; ok {
 		return id
 	}
 	if len(s) > maxString {
-		return w.String(s[:maxString])
+		return t.String(s[:maxString])
 	}
-	w.row = binary.AppendUvarint(w.row[:0], uint64(len(s)))
-	w.row = append(w.row, s...)
-	id := StringID(w.rows[tableStrings].add(w.row))
-	w.strings[s] = id
-	w.spill(tableStrings)
+	t.row = binary.AppendUvarint(t.row[:0], uint64(len(s)))
+	t.row = append(t.row, s...)
+	id := StringID(t.rows[tableStrings].add(t.row))
+	t.strings[s] = id
+	t.spill(tableStrings)
 	return id
 }
 
 // Module returns the row of m in the module table.
-func (w *Writer) Module(m Module) ModuleID {
-	if id, ok := w.modules[m]; ok {
+func (t *interner) Module(m Module) ModuleID {
+	if id, ok := t.modules[m]; ok {
 		return id
 	}
-	id := ModuleID(w.addRow(tableModules, uint64(w.String(m.Path)), uint64(w.String(m.BuildID))))
-	w.modules[m] = id
+	id := ModuleID(t.addRow(tableModules, uint64(t.String(m.Path)), uint64(t.String(m.BuildID)), m.code))
+	t.modules[m] = id
 	return id
 }
 
 // Frame returns the row of f in the frame table.
-func (w *Writer) Frame(f Frame) FrameID {
-	if id, ok := w.frames[f]; ok {
+func (t *interner) Frame(f Frame) FrameID {
+	if id, ok := t.frames[f]; ok {
 		return id
 	}
 	var flags uint64
 	if f.Inlined {
 		flags = 1
 	}
-	id := FrameID(w.addRow(tableFrames, uint64(f.Module), f.Offset, uint64(w.String(f.Function)),
-		uint64(w.String(f.File)), uint64(f.Line), flags))
-	w.frames[f] = id
+	id := FrameID(t.addRow(tableFrames, uint64(f.Module), f.Offset, uint64(t.String(f.Function)),
+		uint64(t.String(f.File)), uint64(f.Line), flags))
+	t.frames[f] = id
 	return id
 }
 
 // Symbolize names frame f, innermost first; all symbols but the last are
 // inlined into the one after them. It may be called long after the frame was
 // made, in place of naming the Frame itself; a later call replaces the names.
-func (w *Writer) Symbolize(f FrameID, symbols []Symbol) {
+func (t *interner) Symbolize(f FrameID, symbols []Symbol) {
 	for i, s := range symbols {
 		var flags uint64
 		if i < len(symbols)-1 {
 			flags = 1
 		}
-		w.addRow(tableSymbols, uint64(f), uint64(w.String(s.Function)), uint64(w.String(s.File)), uint64(s.Line), flags)
+		t.addRow(tableSymbols, uint64(f), uint64(t.String(s.Function)), uint64(t.String(s.File)), uint64(s.Line), flags)
 	}
 }
 
 // Stack returns the row of the stack that is frame f called from parent, which
 // is 0 at the outermost frame.
-func (w *Writer) Stack(parent StackID, f FrameID) StackID {
+func (t *interner) Stack(parent StackID, f FrameID) StackID {
 	n := StackNode{parent, f}
-	if id, ok := w.stacks[n]; ok {
+	if id, ok := t.stacks[n]; ok {
 		return id
 	}
-	id := StackID(w.addRow(tableStacks, uint64(parent), uint64(f)))
-	w.stacks[n] = id
+	id := StackID(t.addRow(tableStacks, uint64(parent), uint64(f)))
+	t.stacks[n] = id
 	return id
 }
 
@@ -80,22 +104,56 @@ func (w *Writer) Task(t Task) TaskID {
 	return id
 }
 
-func (w *Writer) addRow(table int, v ...uint64) uint32 {
-	w.row = w.row[:0]
+func (t *interner) addRow(table int, v ...uint64) uint32 {
+	t.row = t.row[:0]
 	for _, x := range v {
-		w.row = binary.AppendUvarint(w.row, x)
+		t.row = binary.AppendUvarint(t.row, x)
 	}
-	id := w.rows[table].add(w.row)
-	w.spill(table)
+	id := t.rows[table].add(t.row)
+	t.spill(table)
 	return id
 }
 
-// spill ends the current block when the rows that wait for it get many.
-func (w *Writer) spill(table int) {
-	if len(w.rows[table].fresh) > maxFresh && !w.closed {
-		_ = w.hand(nil) // the error is sticky; Append returns it
+func (t *interner) spill(table int) {
+	if len(t.rows[table].fresh) > maxFresh {
+		t.full()
 	}
 }
 
 // maxFresh bounds the rows of a table that wait to be written, bytes.
 const maxFresh = 4 << 20
+
+// load takes over the rows of a capture, whose numbers the next ones follow.
+func (t *interner) load(known *tables) {
+	for _, r := range known.strings.runs {
+		for i, v := range r.rows {
+			if _, ok := t.strings[v]; !ok {
+				t.strings[v] = StringID(r.first + uint32(i))
+			}
+		}
+	}
+	name := func(id StringID) string { v, _ := known.strings.get(uint32(id)); return v }
+	for _, r := range known.modules.runs {
+		for i, v := range r.rows {
+			t.modules[Module{Path: name(v.path), BuildID: name(v.buildID), code: v.code}] = ModuleID(r.first + uint32(i))
+		}
+	}
+	for _, r := range known.frames.runs {
+		for i, v := range r.rows {
+			f := Frame{Module: v.module, Offset: v.offset, Function: name(v.function), File: name(v.file), Line: v.line, Inlined: v.inlined}
+			t.frames[f] = FrameID(r.first + uint32(i))
+		}
+	}
+	for _, r := range known.stacks.runs {
+		for i, v := range r.rows {
+			t.stacks[v] = StackID(r.first + uint32(i))
+		}
+	}
+	ends := [tableCount]uint32{
+		known.strings.end(), known.modules.end(), known.frames.end(), known.stacks.end(), known.tasks.end(), known.symbols.end(), known.probes.end(),
+	}
+	for table, end := range ends {
+		next := max(end, 1)
+		t.rows[table].next, t.rows[table].first = next, next
+	}
+}

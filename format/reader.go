@@ -206,7 +206,7 @@ func (r *Reader) String(id StringID) string {
 // Module returns a row of the module table, zero when there is none.
 func (r *Reader) Module(id ModuleID) Module {
 	m, _ := r.tables.modules.get(uint32(id))
-	return Module{Path: r.String(m.path), BuildID: r.String(m.buildID)}
+	return Module{Path: r.String(m.path), BuildID: r.String(m.buildID), code: m.code}
 }
 
 // Frame returns a row of the frame table, zero when there is none. Of a frame

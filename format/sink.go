@@ -26,6 +26,7 @@ type sink struct {
 	base   int64 // of the capture in the file, bytes
 	out    []byte
 	header []byte // JSON, for the copy at the end
+	next   uint32 // sequence number
 
 	written atomic.Int64
 	mu      sync.Mutex // guards what Stats reads
@@ -102,7 +103,7 @@ func (s *sink) block(info BlockInfo, payload []byte, cuts ...int) {
 		return
 	}
 	info.Major, info.Minor = Major, Minor
-	info.Offset, info.Seq = s.written.Load(), uint32(len(s.index))
+	info.Offset, info.Seq = s.written.Load(), s.next
 	info.RawLen = len(payload)
 	if info.Type != BlockEvents {
 		info.EventsBefore = s.events
@@ -126,6 +127,7 @@ func (s *sink) block(info BlockInfo, payload []byte, cuts ...int) {
 		return
 	}
 	s.written.Add(int64(n))
+	s.next++
 	s.mu.Lock()
 	s.index = append(s.index, info)
 	s.events += uint64(info.Events)
@@ -216,6 +218,7 @@ func (s *sink) rewind(mark int64, blocks int) bool {
 		return false
 	}
 	s.written.Store(mark)
+	s.next -= uint32(len(s.index) - blocks)
 	s.index = s.index[:blocks]
 	end := s.base + mark
 	if err := f.Truncate(end); err != nil {

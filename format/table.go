@@ -17,7 +17,7 @@ import (
 // ignores those beyond what it knows, so that tables can gain columns.
 const (
 	tableStrings = iota
-	tableModules // path, build id: strings
+	tableModules // path, build id: strings; where its code is (see Module)
 	tableFrames  // module, offset, function, file, line, flags (1 inlined)
 	tableStacks  // parent, frame
 	tableTasks   // pid, tid, space, uid, comm, start (zigzag)
@@ -26,7 +26,7 @@ const (
 	tableCount
 )
 
-var tableWidth = [tableCount]int{0, 2, 6, 2, 6, 5, 4}
+var tableWidth = [tableCount]int{0, 3, 6, 2, 6, 5, 4}
 
 // tableRows collects the encoded rows of one table.
 type tableRows struct {
@@ -136,7 +136,10 @@ func (t *rows[T]) end() uint32 {
 	return r.first + uint32(len(r.rows))
 }
 
-type moduleRow struct{ path, buildID StringID }
+type moduleRow struct {
+	path, buildID StringID
+	code          uint64
+}
 
 type frameRow struct {
 	module         ModuleID
@@ -179,7 +182,7 @@ type tables struct {
 }
 
 // bytes of memory that a row takes, about.
-var rowCost = [tableCount]int64{16, 8, 32, 8, 40, 80, 16}
+var rowCost = [tableCount]int64{16, 16, 32, 8, 40, 80, 16}
 
 // load takes every row of a tables block that is not there yet.
 func (t *tables) load(payload []byte) error {
@@ -254,7 +257,7 @@ func (t *tables) runs() int {
 func (t *tables) putRow(table int, id uint32, v *[6]uint64) bool {
 	switch table {
 	case tableModules:
-		return t.modules.put(id, moduleRow{StringID(v[0]), StringID(v[1])})
+		return t.modules.put(id, moduleRow{StringID(v[0]), StringID(v[1]), v[2]})
 	case tableFrames:
 		return t.frames.put(id, frameRow{
 			module: ModuleID(v[0]), offset: v[1], function: StringID(v[2]), file: StringID(v[3]),

@@ -82,7 +82,7 @@ func TestValidateFinds(t *testing.T) {
 		"has parent 78":                     func(w *Writer) { w.Stack(78, 1) },
 		"refers to module 5":                func(w *Writer) { w.Frame(Frame{Module: 5}) },
 		"symbol 1 refers to frame 9":        func(w *Writer) { w.Symbolize(9, []Symbol{{Function: "x"}}) },
-		"has sequence number":               func(w *Writer) { w.sink.index = append(w.sink.index, w.sink.index[1]) },
+		"has sequence number":               func(w *Writer) { w.sink.next++ },
 		"has 7 events":                      func(w *Writer) { w.sink.block(BlockInfo{Type: BlockSchema, Events: 7}, []byte("[]")) },
 		"unknown type":                      func(w *Writer) { w.sink.block(BlockInfo{Type: 70}, nil) },
 		"a second time": func(w *Writer) {

@@ -36,15 +36,10 @@ type Writer struct {
 	byKind [256]uint64
 	lost   [256]uint64 // by kind, as told by events of KindLoss
 
-	strings  map[string]StringID
-	modules  map[Module]ModuleID
-	frames   map[Frame]FrameID
-	stacks   map[StackNode]StackID
+	interner
 	tasks    map[Task]TaskID
 	probes   map[probeRow]ProbeID
 	declared []Probe // by their number, from 1
-	rows     [tableCount]tableRows
-	row      []byte
 
 	start  int64    // of the header's clock anchor, ns; what text is relative to
 	spaces []uint32 // address space by task
@@ -71,19 +66,18 @@ func NewWriter(w io.Writer, h Header, o WriterOptions) (*Writer, error) {
 		o.BlockEvents = DefaultBlockEvents
 	}
 	wr := &Writer{
-		max:     min(o.BlockEvents, maxEvents),
-		free:    make(chan *builder, builders),
-		strings: map[string]StringID{"": 0},
-		modules: map[Module]ModuleID{{}: 0},
-		frames:  map[Frame]FrameID{},
-		stacks:  map[StackNode]StackID{},
-		tasks:   map[Task]TaskID{{}: 0},
-		probes:  map[probeRow]ProbeID{},
-		spaces:  []uint32{0},
-		start:   h.Start.Mono,
+		max:      min(o.BlockEvents, maxEvents),
+		free:     make(chan *builder, builders),
+		interner: newInterner(),
+		tasks:    map[Task]TaskID{{}: 0},
+		probes:   map[probeRow]ProbeID{},
+		spaces:   []uint32{0},
+		start:    h.Start.Mono,
 	}
-	for i := range wr.rows {
-		wr.rows[i].next, wr.rows[i].first = 1, 1
+	wr.full = func() {
+		if !wr.closed {
+			_ = wr.hand(nil) // the error is sticky; Append returns it
+		}
 	}
 	var err error
 	if wr.sink, err = newSink(w, h, o.Level, wr.free, &wr.sticky); err != nil {
