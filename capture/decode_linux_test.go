@@ -30,7 +30,7 @@ func kernelless(t testing.TB) (*recorder, *bytes.Buffer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{w: w, alive: map[uint32]bool{}, modules: newModules(), names: newSymbolizer()}
+	r := &recorder{w: w, alive: map[uint32]bool{}, modules: newModules(), names: newSymbolizer(nil)}
 	r.modules.w = w
 	r.procs = newProcesses(w, r.modules)
 	r.stacks = newStackTable(w, r.names, nowhere{})

@@ -1,7 +1,6 @@
 package capture
 
 import (
-	"debug/elf"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -88,21 +87,6 @@ func (ms *modules) openExec(pid uint32, key moduleKey, path string) *module {
 	return ms.add(pid, key, &module{path: path, file: openSame(path, key.inode)})
 }
 
-// codeSegment finds the first executable segment of an ELF file: its address
-// and its file offset.
-func codeSegment(f *os.File) (addr, offset uint64, ok bool) {
-	e, err := elf.NewFile(f)
-	if err != nil {
-		return 0, 0, false
-	}
-	for _, p := range e.Progs {
-		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 {
-			return p.Vaddr, p.Off, true
-		}
-	}
-	return 0, 0, false
-}
-
 // libraryDirs is where libraries mostly are, to find by name and inode one of a
 // process that is gone already.
 var libraryDirs = []string{
@@ -127,6 +111,9 @@ func (ms *modules) add(pid uint32, key moduleKey, mod *module) *module {
 	row := format.Module{Path: mod.path}
 	if mod.file != nil {
 		row.BuildID = buildID(mod.file)
+		if addr, offset, ok := symbol.CodeSegment(mod.file); ok {
+			row = row.WithCode(addr, offset)
+		}
 	}
 	mod.id = ms.w.Module(row)
 	if mod.file != nil && ms.room == 0 {

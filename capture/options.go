@@ -23,6 +23,8 @@ type Options struct {
 	MaxSize  int64         // bytes of the file at which recording ends; 0: no limit
 	RingSize int           // bytes of the ring, rounded up to a power of two of pages; 0: DefaultRingSize
 	Stacks   string        // StacksFP or StacksNone; "": StacksFP
+	// DebugDirs are searched for separate debug files before /usr/lib/debug.
+	DebugDirs []string
 
 	Version string    // of tcap, for the header
 	Args    []string  // how tcap was called, for the header

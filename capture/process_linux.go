@@ -247,7 +247,7 @@ func (ps *processes) execMaps(p *process, x *bpf.RawExec) {
 	if mod.file == nil {
 		return
 	}
-	if addr, offset, ok := codeSegment(mod.file); ok {
+	if addr, offset, ok := symbol.CodeSegment(mod.file); ok {
 		const page = 1 << 12
 		start := x.StartCode &^ (page - 1)
 		p.space.mapped(mapping{start: start, end: x.EndCode, offset: offset - addr%page, module: mod})

@@ -159,7 +159,7 @@ func (r *recorder) newWriter(start format.ClockAnchor) error {
 	r.w = w
 	r.modules.w = w
 	r.procs = newProcesses(w, r.modules)
-	r.names = newSymbolizer()
+	r.names = newSymbolizer(r.opts.DebugDirs)
 	r.stacks = newStackTable(w, r.names, r.objs.Stacks)
 	if r.calls != nil {
 		for _, s := range r.calls.sites {

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/tcap-dev/tcap/capture/symbol"
@@ -18,6 +19,7 @@ type symbolizer struct {
 	named  []answer
 	closed bool
 	done   chan struct{}
+	dirs   []string
 }
 
 type question struct {
@@ -31,8 +33,10 @@ type answer struct {
 	symbols []format.Symbol
 }
 
-func newSymbolizer() *symbolizer {
-	s := &symbolizer{done: make(chan struct{})}
+// newSymbolizer returns a symbolizer that searches directories for separate debug
+// files, and last the system's.
+func newSymbolizer(debugDirs []string) *symbolizer {
+	s := &symbolizer{done: make(chan struct{}), dirs: append(slices.Clone(debugDirs), "/usr/lib/debug")}
 	s.wake = sync.NewCond(&s.mu)
 	go s.run()
 	return s
@@ -69,7 +73,7 @@ func (s *symbolizer) finish(w *format.Writer) {
 
 func (s *symbolizer) run() {
 	defer close(s.done)
-	res := symbol.NewResolver(symbol.Options{})
+	res := symbol.NewResolver(symbol.Options{DebugDirs: s.dirs})
 	defer res.Close()
 	for {
 		s.mu.Lock()

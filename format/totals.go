@@ -75,3 +75,49 @@ func (r *Reader) TableSizes() TableSizes {
 
 // Size returns the length of the capture in bytes.
 func (r *Reader) Size() int64 { return r.size }
+
+// SymbolBytes returns how many bytes of the file the names of frames take, their
+// copy included: functions, files and lines. It is their share of the blocks of
+// tables, by what the rows take before compression.
+func (r *Reader) SymbolBytes() int64 {
+	var raw, stored, symbols int64
+	for i := range r.blocks {
+		if b := &r.blocks[i]; b.Type == BlockTables || b.Type == BlockCopy {
+			raw += int64(b.RawLen)
+			stored += headerSize + int64(b.StoredLen)
+		}
+	}
+	seen := map[StringID]bool{0: true}
+	name := func(id StringID) {
+		if !seen[id] {
+			seen[id] = true
+			n := len(r.String(id))
+			symbols += int64(n + uvarintLen(uint64(n)))
+		}
+	}
+	for _, run := range r.tables.symbols.runs {
+		for _, s := range run.rows {
+			for _, v := range []uint64{uint64(s.frame), uint64(s.function), uint64(s.file), uint64(s.line), 0} {
+				symbols += int64(uvarintLen(v))
+			}
+			name(s.function)
+			name(s.file)
+		}
+	}
+	for _, run := range r.tables.frames.runs {
+		for _, f := range run.rows {
+			name(f.function)
+			name(f.file)
+		}
+	}
+	copies := int64(1)
+	for i := range r.blocks {
+		if r.blocks[i].Type == BlockCopy {
+			copies++
+		}
+	}
+	if raw == 0 {
+		return 0
+	}
+	return min(int64(float64(stored)*float64(symbols*copies)/float64(raw)), stored)
+}

@@ -135,6 +135,21 @@ type segment struct {
 	exec               bool
 }
 
+// CodeSegment finds the first executable segment of an ELF file: its address
+// and its file offset; false when there is none, or r is no ELF file.
+func CodeSegment(r io.ReaderAt) (addr, offset uint64, ok bool) {
+	f, err := readELF(r)
+	if err != nil {
+		return 0, 0, false
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 {
+			return p.Vaddr, p.Off, true
+		}
+	}
+	return 0, 0, false
+}
+
 func segments(f *elf.File) []segment {
 	var segs []segment
 	for _, p := range f.Progs {

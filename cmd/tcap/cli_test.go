@@ -394,7 +394,7 @@ func TestInfo(t *testing.T) {
 	o := tcap(t, "info", path)
 	for _, want := range []string{
 		"2026-01-01 00:00:00.000 UTC, for 2.000 s", "linux 6.1", "pid 100", "heap, tcp; stacks: fp", "clean: command exited",
-		"2,004 events", strings.Repeat("ab", 20), "Complete: no event lost, clean end.\n",
+		"2,004 events", "abababababab  ", "of 2 frames in modules 2 have a function", "debug file: .build-id/ab/abab", "Complete: no event lost, clean end.\n",
 	} {
 		if !strings.Contains(o.stdout, want) {
 			t.Errorf("info does not say %q:\n%s", want, o.stdout)
@@ -404,6 +404,9 @@ func TestInfo(t *testing.T) {
 		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
 			t.Errorf("%d columns: %q", n, line)
 		}
+	}
+	if all := tcap(t, "info", "--all", path).stdout; !strings.Contains(all, strings.Repeat("ab", 20)) {
+		t.Errorf("info --all cuts build-ids:\n%s", all)
 	}
 	var doc struct {
 		Capture struct {

@@ -93,6 +93,7 @@ func printInfo(w io.Writer, s *summary, width int, all bool) {
 	t := s.Tables
 	p.row("tables", fmt.Sprintf("%s strings, %s modules, %s frames, %s stacks, %s tasks, %s symbols",
 		comma(t.Strings), comma(t.Modules), comma(t.Frames), comma(t.Stacks), comma(t.Tasks), comma(t.Symbols)))
+	p.symbols(s)
 	for _, n := range s.Completeness.Notes {
 		p.row("warning", escape(n))
 	}
@@ -245,25 +246,6 @@ func (p page) processes(s *summary, all bool) {
 				fmt.Fprintf(p.w, "%30s%s\n", "", line)
 			}
 		}
-	}
-}
-
-func (p page) modules(s *summary, all bool) {
-	if len(s.Modules) == 0 {
-		return
-	}
-	const id = 40 // columns of a SHA-1
-	fmt.Fprintf(p.w, "\n%-*s  %s\n", id, "BUILD-ID", "MODULE")
-	for i, m := range s.Modules {
-		if i == some && !all {
-			fmt.Fprintf(p.w, "%*s  %d more (--all lists them)\n", id, "", len(s.Modules)-some)
-			break
-		}
-		build := m.BuildID
-		if build == "" {
-			build = "-"
-		}
-		fmt.Fprintf(p.w, "%-*s  %s\n", id, tail(escape(build), id), tail(escape(m.Path), p.width-id-2))
 	}
 }
 

@@ -31,6 +31,7 @@ type recordFlags struct {
 	maxSize  string
 	ringSize string
 	stacks   string
+	debug    []string
 	quiet    bool
 }
 
@@ -67,6 +68,7 @@ and their children pay for it.`,
 	fl.StringVar(&f.maxSize, "max-size", "", "end when the file has this `SIZE`, as in 1GiB")
 	fl.StringVar(&f.ringSize, "ring-size", "", "`SIZE` of the room for events on their way from the kernel, as in 64MiB")
 	fl.StringVar(&f.stacks, "stacks", capture.StacksFP, "`HOW` stacks of allocations are taken: fp (by frame pointers) or none")
+	fl.StringArrayVar(&f.debug, "debug-dir", nil, "search `DIR` for debug files, before /usr/lib/debug (repeatable)")
 	fl.BoolVar(&f.force, "force", false, "overwrite FILE")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no summary")
 	return cmd
@@ -75,7 +77,7 @@ and their children pay for it.`,
 func (f *recordFlags) options(command []string) (capture.Options, error) {
 	o := capture.Options{
 		Output: f.output, Force: f.force, Pids: f.pids, Comms: f.comms, Command: command,
-		Duration: f.duration, Stacks: f.stacks, Version: version + " (" + commit + ")", Args: os.Args, Stderr: os.Stderr,
+		Duration: f.duration, Stacks: f.stacks, DebugDirs: f.debug, Version: version + " (" + commit + ")", Args: os.Args, Stderr: os.Stderr,
 	}
 	if f.output == "" {
 		return o, usagef("record: say where the capture goes: -o FILE")

@@ -50,6 +50,7 @@ func commands() []*cobra.Command {
 		printCommand(),
 		analyzeCommand(),
 		diffCommand(),
+		symbolizeCommand(),
 		verifyCommand(),
 		probesCommand(),
 		doctorCommand(),

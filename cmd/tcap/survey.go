@@ -90,6 +90,8 @@ type tables struct {
 	Stacks  int `json:"stacks"`
 	Tasks   int `json:"tasks"`
 	Symbols int `json:"symbols"`
+	// SymbolBytes is what names, files and lines of frames take of the file, about.
+	SymbolBytes int64 `json:"symbol_bytes"`
 }
 
 type procSum struct {
@@ -102,6 +104,14 @@ type procSum struct {
 type modSum struct {
 	Path    string `json:"path"`
 	BuildID string `json:"build_id"`
+	Frames  int    `json:"frames"` // of stacks that lie in it
+	Named   int    `json:"named"`  // of them, those with a function
+	Lined   int    `json:"lined"`  // those with a line
+	// DebugFile is where its debug file would lie below a directory that is given to
+	// symbolize, and Package what the file comes from, as far as this machine
+	// knows; "" when nothing is missing.
+	DebugFile string `json:"debug_file"`
+	Package   string `json:"package"`
 }
 
 type damageAt struct {
@@ -288,13 +298,9 @@ func notes(r *format.Reader) []string {
 
 func (s *summary) tables(r *format.Reader) {
 	sizes := r.TableSizes()
-	s.Tables = tables(sizes)
-	s.Modules, s.Processes = []modSum{}, []procSum{}
-	for id := range sizes.Modules {
-		if m := r.Module(format.ModuleID(id + 1)); m.Path != "" {
-			s.Modules = append(s.Modules, modSum{m.Path, m.BuildID})
-		}
-	}
+	s.Tables = tables{sizes.Strings, sizes.Modules, sizes.Frames, sizes.Stacks, sizes.Tasks, sizes.Symbols, r.SymbolBytes()}
+	s.Processes = []procSum{}
+	s.modules(r)
 	at := map[uint32]int{}
 	threads := map[[2]uint32]bool{}
 	for id := range sizes.Tasks {
