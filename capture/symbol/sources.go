@@ -27,12 +27,21 @@ func readLines(f *elf.File, path string, opts *Options) (*srcline.Data, error) {
 	if err != nil {
 		err = fmt.Errorf("read DWARF: %w", err)
 	}
+	if data != nil {
+		splits := &splitFiles{path: path, dirs: opts.DebugDirs, room: opts.MaxSectionBytes}
+		data.SplitFrom(splits.open)
+	}
 	return data, err
 }
 
 // dwarfSections reads the sections of f that srcline uses, of at most limit
 // bytes together.
 func dwarfSections(f *elf.File, limit int64) (srcline.Sections, error) {
+	return sectionsWith(f, "", limit)
+}
+
+// sectionsWith reads the sections whose names end in a suffix.
+func sectionsWith(f *elf.File, suffix string, limit int64) (srcline.Sections, error) {
 	s := srcline.Sections{Order: f.ByteOrder}
 	for _, section := range []struct {
 		name string
@@ -48,7 +57,7 @@ func dwarfSections(f *elf.File, limit int64) (srcline.Sections, error) {
 		{".debug_rnglists", &s.RngLists},
 		{".debug_addr", &s.Addr},
 	} {
-		data, err := sectionData(f, section.name, limit)
+		data, err := sectionData(f, section.name+suffix, limit)
 		if err != nil {
 			return s, err
 		}

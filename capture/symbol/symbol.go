@@ -8,7 +8,8 @@
 // from the best source there is, in this order:
 //
 //  1. DWARF of the module or of its separate debug file: function, file, line,
-//     and the functions that were inlined there;
+//     and the functions that were inlined there. What -gsplit-dwarf put
+//     elsewhere comes from a .dwp file or the compiler's .dwo files;
 //  2. .gopclntab, for stripped Go programs: function, file and line;
 //  3. .symtab, .dynsym, the debug file's .symtab and .gnu_debugdata: function.
 //

@@ -178,12 +178,15 @@ type entry struct {
 	callFile, callLine        value
 	compDir, lines, language  value
 	addrBase, rngBase, strOff value
+	dwoName, dwoID            value
 }
 
 // slot returns where an attribute is kept, nil if it is not.
 func (e *entry) slot(a dwarf.Attr) *value {
 	const (
 		mipsLinkageName = 0x2007
+		gnuDwoName      = 0x2130
+		gnuDwoID        = 0x2131
 		gnuRangesBase   = 0x2132
 		gnuAddrBase     = 0x2133
 	)
@@ -218,6 +221,10 @@ func (e *entry) slot(a dwarf.Attr) *value {
 		return &e.addrBase
 	case dwarf.AttrRnglistsBase, gnuRangesBase:
 		return &e.rngBase
+	case dwarf.AttrDwoName, gnuDwoName:
+		return &e.dwoName
+	case gnuDwoID:
+		return &e.dwoID
 	case dwarf.AttrStrOffsetsBase:
 		return &e.strOff
 	}

@@ -24,7 +24,7 @@ func (d *Data) eachRange(u *unit, e *entry, visit func(low, high uint64)) {
 		if u.version >= 5 {
 			d.rangeList(u, e.ranges, some)
 		} else {
-			d.oldRangeList(u, e.ranges.num, some)
+			d.oldRangeList(u, e.ranges.num+u.oldRanges, some)
 		}
 		return
 	}

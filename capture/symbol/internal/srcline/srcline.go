@@ -60,6 +60,10 @@ type Data struct {
 	memory  int64          // bytes that may still be taken
 	taken   int64
 	err     error
+
+	open       Opener
+	splits     []*Data
+	splitBytes int64 // of their own sections
 }
 
 // unitRange is a piece of a unit's code.
@@ -117,7 +121,11 @@ func (d *Data) Size() int64 {
 	if d == nil {
 		return 0
 	}
-	return d.s.size() + d.taken + d.alt.Size()
+	size := d.s.size() + d.taken + d.alt.Size() + d.splitBytes
+	for _, part := range d.splits {
+		size += part.taken
+	}
+	return size
 }
 
 // recovered is the last belt: a bug here must not end a recording.
@@ -172,13 +180,17 @@ func (d *Data) Lookup(addr uint64) (frames []Frame, start uint64) {
 	}
 	var at Frame
 	at.File, at.Line = d.linesOf(u).find(addr)
-	chain, start := d.functionsOf(u).find(addr)
+	from, part := d.splitOf(u)
+	chain, start := from.functionsOf(part).find(addr)
+	if from.err != nil {
+		d.fail(fmt.Errorf("split unit at %#x: %w", u.off, from.err))
+	}
 	if len(chain) == 0 {
 		return []Frame{at}, 0
 	}
 	frames = make([]Frame, 0, len(chain))
 	for _, f := range slices.Backward(chain) {
-		at.Name = d.nameOf(f.entry, 0)
+		at.Name = from.nameOf(f.entry, 0)
 		frames = append(frames, at)
 		at = Frame{File: d.linesOf(u).path(uint64(f.callFile)), Line: int(f.callLine)}
 	}

@@ -18,6 +18,13 @@ type unit struct {
 	language                   uint64
 	low                        uint64 // base address of range lists
 	addrBase, rngBase, strBase uint64
+	dwoName                    value  // of the other part of a skeleton
+	dwoID                      uint64 // of both parts
+
+	oldRanges  uint64 // what offsets into .debug_ranges count from
+	splitTried bool
+	split      *Data // the other part, once it was found
+	splitUnit  int   // in its units
 
 	functions *functions     // nil until needed
 	positions *lines         // nil until needed
@@ -90,7 +97,7 @@ func (d *Data) readUnitHeader(c *cursor, u *unit) (root entry, ok bool) {
 		switch kind {
 		case 0x01, 0x03: // compile, partial
 		case skeleton, split:
-			c.skip(8)
+			u.dwoID = c.uint(8)
 		default:
 			return root, false
 		}
@@ -128,6 +135,9 @@ func (d *Data) setBases(u *unit, root *entry) {
 		if base.from.form != 0 {
 			*base.to = base.from.num
 		}
+	}
+	if u.dwoName = root.dwoName; root.dwoID.form != 0 {
+		u.dwoID = root.dwoID.num
 	}
 	u.compDir, u.lines, u.language = root.compDir, root.lines, root.language.num
 	u.low, _ = d.address(u, root.low)
