@@ -16,8 +16,9 @@ import (
 // mapping shows it.
 type module struct {
 	id   format.ModuleID
-	path string   // as its process names it
-	file *os.File // the very file, whatever its name points at by now; nil when it could not be opened
+	path string          // as its process names it
+	file *os.File        // the very file, whatever its name points at by now; nil when it could not be opened
+	jit  *symbol.PerfMap // of code that a program made itself, in place of a file
 }
 
 // moduleKey is how the kernel tells files apart in /proc/PID/maps.

@@ -41,11 +41,13 @@ type process struct {
 // A space is an address space. vfork children share their parent's.
 type space struct {
 	id       uint32
-	users    int // processes in it
+	owner    *process // that it began with
+	users    int      // processes in it
 	mappings []mapping
 	brk      uint64                    // the program break; 0 until it was seen
 	changes  uint32                    // bumped when an address may have got another meaning
 	stacks   map[uint64]format.StackID // rows by hash, as addresses read now
+	jit      *module                   // stands for code that the program made itself; nil until it is known of
 }
 
 // A mapping is an executable file mapping.
@@ -66,16 +68,17 @@ func newProcesses(w *format.Writer, m *modules) *processes {
 	return &processes{w: w, byPid: map[uint32]*process{}, byTid: map[uint32]*thread{}, modules: m}
 }
 
-func (ps *processes) newSpace() *space {
+func (ps *processes) newSpace(owner *process) *space {
 	ps.spaces++
-	return &space{id: ps.spaces, users: 1}
+	return &space{id: ps.spaces, owner: owner, users: 1}
 }
 
 // process returns the process of a pid, made on first sight.
 func (ps *processes) process(pid uint32) *process {
 	p := ps.byPid[pid]
 	if p == nil {
-		p = &process{pid: pid, uid: uidOf(pid), space: ps.newSpace()}
+		p = &process{pid: pid, uid: uidOf(pid)}
+		p.space = ps.newSpace(p)
 		ps.byPid[pid] = p
 	}
 	return p
@@ -122,7 +125,7 @@ func (ps *processes) fork(parent *process, childPid, childTid uint32, sharedVM b
 		child.space = parent.space
 		child.space.users++
 	} else {
-		child.space = ps.newSpace()
+		child.space = ps.newSpace(child)
 		child.space.mappings = append([]mapping(nil), parent.space.mappings...)
 		child.space.brk = parent.space.brk
 	}
@@ -135,7 +138,7 @@ func (ps *processes) fork(parent *process, childPid, childTid uint32, sharedVM b
 func (ps *processes) exec(pid, uid uint32, comm string) *process {
 	p := ps.process(pid)
 	p.space.users--
-	p.space = ps.newSpace()
+	p.space = ps.newSpace(p)
 	p.uid = uid
 	for tid, t := range ps.byTid {
 		if t.proc == p && tid != pid {

@@ -155,10 +155,12 @@ func (st *stackTable) symbol(addr uint64, s *space) format.FrameID {
 func (st *stackTable) frame(addr uint64, s *space) format.FrameID {
 	m, offset := s.find(addr)
 	if m == nil {
-		return st.w.Frame(format.Frame{Offset: addr})
+		if m = s.generated(st.w); m == nil {
+			return st.w.Frame(format.Frame{Offset: addr})
+		}
 	}
 	id := st.w.Frame(format.Frame{Module: m.id, Offset: offset})
-	if m.file != nil && !st.asked[id] {
+	if (m.file != nil || m.jit != nil) && !st.asked[id] {
 		st.asked[id] = true
 		st.names.ask(id, m, offset)
 	}

@@ -96,6 +96,9 @@ func (s *symbolizer) run() {
 }
 
 func name(res *symbol.Resolver, q question) []format.Symbol {
+	if q.module.jit != nil {
+		return []format.Symbol{{Function: q.module.jit.Resolve(q.offset, true).Function}}
+	}
 	m := res.Module(func() (*os.File, error) { return reopen(q.module.file) }, q.module.path)
 	var out []format.Symbol
 	for _, f := range m.Resolve(q.offset, true) {

@@ -94,7 +94,7 @@ func (p page) modules(s *summary, all bool) {
 func (p page) improve(m *modSum) bool {
 	const indent = "         "
 	switch {
-	case m.Lined == m.Frames:
+	case m.Lined == m.Frames, m.BuildID == "" && m.Named == m.Frames: // code that was made at run time has no lines
 		return false
 	case m.DebugFile == "":
 		fmt.Fprintln(p.w, indent+"no build-id: nothing found later is known to belong to it")
