@@ -16,6 +16,13 @@ type tcpProbes struct {
 	r     *recorder
 	links *tcp.Links
 	dec   tcp.Decoder
+	rows  [64]taskRow // by tid: of tasks that are no targets
+}
+
+// A taskRow is a task as records describe it, and its row in the file.
+type taskRow struct {
+	task format.Task
+	id   format.TaskID
 }
 
 func (r *recorder) attachTCP() error {
@@ -61,7 +68,13 @@ func (s tcpSink) TaskOf(pid, tid uint32, comm string, uid uint32) format.TaskID 
 	if s.r.alive[pid] {
 		return s.r.procs.task(pid, tid)
 	}
-	return s.r.w.Task(format.Task{Pid: pid, Tid: tid, Uid: uid, Comm: comm})
+	// The same few tasks, mostly.
+	t := format.Task{Pid: pid, Tid: tid, Uid: uid, Comm: comm}
+	row := &s.r.tcp.rows[tid%uint32(len(s.r.tcp.rows))]
+	if row.task != t {
+		*row = taskRow{t, s.r.w.Task(t)}
+	}
+	return row.id
 }
 
 // tcpRecord decodes a record of the ring that is package tcp's.

@@ -33,16 +33,25 @@ var loads = []load{
 }
 
 func (l load) run() (float64, error) {
-	out, err := exec.Command(l.tool, l.args...).Output()
+	rate, _, err := l.measure()
+	return rate, err
+}
+
+// measure returns the client's CPU time, too.
+func (l load) measure() (rate float64, cpu time.Duration, err error) {
+	cmd := exec.Command(l.tool, l.args...)
+	out, err := cmd.Output()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	for line := range bytes.Lines(out) {
 		if v, ok := bytes.CutPrefix(line, []byte(l.prefix)); ok {
-			return strconv.ParseFloat(string(bytes.Fields(v)[0]), 64)
+			rate, err = strconv.ParseFloat(string(bytes.Fields(v)[0]), 64)
+			return rate, cpu, err
 		}
 	}
-	return 0, fmt.Errorf("%s printed no rate: %s", l.tool, out)
+	return 0, 0, fmt.Errorf("%s printed no rate: %s", l.tool, out)
 }
 
 // nginx is the throughput of a real server, recorded and not. The floor are
@@ -87,7 +96,7 @@ func (b *bench) nginx() error {
 			b.row("  "+s.name, "%.0f: %.3f; in the best round %.0f: %.3f", m, m/plain, top, top/best)
 		}
 	}
-	return b.breakdown(loads[0])
+	return b.breakdown(loads[0], pids)
 }
 
 // family is -p for a process and for each of its children, which do nginx's work.
@@ -101,6 +110,22 @@ func family(pid int) ([]string, error) {
 		flags = append(flags, "-p", c)
 	}
 	return flags, nil
+}
+
+// cpuTimes is the CPU time of the processes that are named as flags.
+func cpuTimes(flags []string) (sum time.Duration, err error) {
+	for i := 1; i < len(flags); i += 2 {
+		pid, err := strconv.Atoi(flags[i])
+		if err != nil {
+			return 0, err
+		}
+		d, err := cpuTime(pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += d
+	}
+	return sum, nil
 }
 
 // A webSide is one way to serve the same load.
@@ -165,10 +190,11 @@ func (b *bench) startNginxRecorder(flags ...string) (pid int, stop func() error,
 	return rec.Process.Pid, stop, nil
 }
 
-// breakdown is where the time of a recorded request goes: in the programs, by
-// the kernel's own measuring (which costs some 50 ns a run itself), and in the
-// recorder.
-func (b *bench) breakdown(l load) error {
+// breakdown is where the time of a recorded request goes: in the server and the
+// client, in the programs that run within them, by the kernel's own measuring
+// (which costs some 50 ns a run itself), and in the recorder. Unlike a rate,
+// these are right on a busy machine, too, in proportion to each other.
+func (b *bench) breakdown(l load, server []string) error {
 	stats, err := enableStats()
 	if err != nil {
 		return err
@@ -178,17 +204,14 @@ func (b *bench) breakdown(l load) error {
 	if err != nil {
 		return err
 	}
-	before, err := cpuTime(rec)
-	if err != nil {
-		return errors.Join(err, stop())
-	}
-	if _, err := l.run(); err != nil {
-		return errors.Join(err, stop())
-	}
+	before, errBefore := cpuTime(rec)
+	servedBefore, errServed := cpuTimes(server)
+	_, client, errRun := l.measure()
+	served, errAfter := cpuTimes(server)
 	time.Sleep(100 * time.Millisecond) // what is in the ring belongs to the load
 	after, errCPU := cpuTime(rec)
 	programs, errProgs := programStats()
-	if err := errors.Join(errCPU, errProgs, stop()); err != nil {
+	if err := errors.Join(errBefore, errServed, errRun, errAfter, errCPU, errProgs, stop()); err != nil {
 		return err
 	}
 	i, err := b.look("nginx")
@@ -200,7 +223,14 @@ func (b *bench) breakdown(l load) error {
 		return err
 	}
 	b.row("where it goes, a request", "%.1f events in the file, %.0f bytes", float64(i.Events)/n, float64(i.File.Bytes)/n)
-	b.row("  recorder", "%.0f ns of CPU time", float64(after-before)/n)
+	var inPrograms time.Duration
+	for _, p := range programs {
+		inPrograms += p.spent
+	}
+	recorder, rest := after-before, served-servedBefore+client-inPrograms
+	b.row("  server and client", "%.0f ns of CPU time, without the programs", float64(rest)/n)
+	b.row("  programs", "%.0f ns: %.3f of that", float64(inPrograms)/n, float64(inPrograms)/float64(rest))
+	b.row("  recorder", "%.0f ns of CPU time: %.3f of it", float64(recorder)/n, float64(recorder)/float64(rest))
 	for _, p := range programs {
 		if p.runs > 0 {
 			b.row("  "+p.name, "%.0f ns in %.1f runs", float64(p.spent)/n, float64(p.runs)/n)

@@ -38,6 +38,19 @@ type Decoder struct {
 	ev    format.Event
 	addrs map[netip.Addr]format.StringID
 	comms map[[16]int8]string
+
+	// What was asked for last, which is often asked for again.
+	comm  [16]int8
+	name  string
+	known [4]knownAddr
+	next  int // of known, to be replaced
+}
+
+// A knownAddr is an address as records have it, and its row.
+type knownAddr struct {
+	raw    [16]uint8
+	family uint8 // 0: none
+	id     format.StringID
 }
 
 // decoders is the only mapping between the kernel's kinds and the file's.
@@ -100,15 +113,22 @@ func (d *Decoder) task(h *bpf.RawHdr, w *bpf.RawWho, s Sink) format.TaskID {
 	if h.Pid == 0 {
 		return 0
 	}
-	comm, ok := d.comms[w.Comm]
+	if d.name == "" || d.comm != w.Comm {
+		d.comm, d.name = w.Comm, d.nameOf(&w.Comm)
+	}
+	return s.TaskOf(h.Pid, h.Tid, d.name, w.Uid)
+}
+
+func (d *Decoder) nameOf(raw *[16]int8) string {
+	name, ok := d.comms[*raw]
 	if !ok {
 		if d.comms == nil || len(d.comms) >= maxCached {
 			d.comms = make(map[[16]int8]string)
 		}
-		comm = commString(&w.Comm)
-		d.comms[w.Comm] = comm
+		name = commString(raw)
+		d.comms[*raw] = name
 	}
-	return s.TaskOf(h.Pid, h.Tid, comm, w.Uid)
+	return name
 }
 
 func commString(c *[16]int8) string {
@@ -124,6 +144,20 @@ func commString(c *[16]int8) string {
 
 // addr is the row of an address of the given family, 4 or 6.
 func (d *Decoder) addr(family uint8, raw *[16]uint8, s Sink) (format.StringID, error) {
+	for i := range d.known {
+		if k := &d.known[i]; k.raw == *raw && k.family == family && family != 0 {
+			return k.id, nil
+		}
+	}
+	id, err := d.findAddr(family, raw, s)
+	if err == nil {
+		d.known[d.next] = knownAddr{*raw, family, id}
+		d.next = (d.next + 1) % len(d.known)
+	}
+	return id, err
+}
+
+func (d *Decoder) findAddr(family uint8, raw *[16]uint8, s Sink) (format.StringID, error) {
 	var a netip.Addr
 	switch family {
 	case 4:
