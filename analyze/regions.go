@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/google/btree"
 
@@ -37,20 +38,41 @@ type region struct {
 	at         int64 // when it was mapped, ns on the clock of the events
 	stack      uint32
 	task       uint32
+	allocator  bool // mapped it for itself
 }
 
 // A regionTracker follows mmap, munmap, mremap and brk. A range that a later
 // call overlaps is cut: munmap may name a part of a mapping or several at once,
 // MAP_FIXED replaces what was there. A forked child's copies are not its own.
+//
+// Calls are told when they return, and between the moment when the kernel gives a
+// range up and that, another thread can get the range and be told of first. The
+// kernel never hands out a range that is mapped, unless MAP_FIXED demands it; so
+// one that is born where another lives proves that the end of the other is still to
+// be told. It is owed: when it comes, it ends the old one and not the new.
 type regionTracker struct {
 	c      *leakCollector
 	spaces map[uint32]*btree.BTreeG[region]
+	owed   map[uint32][]owedEnd // by space; nearly always empty
 	rows   map[uint32]*leakRow
 	total  count
 }
 
+// An owedEnd is a range that is known to have ended, and whose end is to be told.
+type owedEnd struct {
+	region
+	known int64 // since when, ns
+}
+
+const (
+	mapFixed = 0x10 // MAP_FIXED, the same on all architectures that are recorded
+	// longestOwed is how long an end is waited for. It comes when its thread has
+	// gone the last steps of the call; later, it was lost.
+	longestOwed = int64(time.Second)
+)
+
 func newRegionTracker(c *leakCollector) *regionTracker {
-	return &regionTracker{c: c, spaces: map[uint32]*btree.BTreeG[region]{}, rows: map[uint32]*leakRow{}}
+	return &regionTracker{c: c, spaces: map[uint32]*btree.BTreeG[region]{}, owed: map[uint32][]owedEnd{}, rows: map[uint32]*leakRow{}}
 }
 
 func (t *regionTracker) tree(space uint32) *btree.BTreeG[region] {
@@ -69,34 +91,98 @@ func (t *regionTracker) event(e *format.Event, space uint32) {
 	switch e.Kind {
 	case format.KindMap:
 		own.stack = uint32(e.V[format.MapStack])
-		put(tree, own, e.V[format.MapAddr], e.V[format.MapLength], e.V[format.MapNested] != 0)
+		own.allocator = e.V[format.MapNested] != 0
+		addr, length := e.V[format.MapAddr], e.V[format.MapLength]
+		if e.V[format.MapFlags]&mapFixed == 0 {
+			t.owe(tree, space, addr, length, e.Time)
+		}
+		put(tree, own, addr, length)
 	case format.KindUnmap:
-		cut(tree, e.V[format.UnmapAddr], e.V[format.UnmapLength])
+		t.unmap(tree, space, e.V[format.UnmapAddr], e.V[format.UnmapLength], e.Time)
 	case format.KindRemap:
-		t.remap(tree, own, e)
+		t.remap(tree, own, e, space)
 	case format.KindBrk:
 		old, now := e.V[format.BrkOld], e.V[format.BrkNew]
 		switch {
 		case now < old:
 			cut(tree, now, old-now)
 		case old != 0:
-			put(tree, own, old, now-old, e.V[format.BrkNested] != 0)
+			own.allocator = e.V[format.BrkNested] != 0
+			put(tree, own, old, now-old)
 		}
 	}
 }
 
+// owe notes what lives where a new range is born.
+func (t *regionTracker) owe(tree *btree.BTreeG[region], space uint32, addr, length uint64, now int64) {
+	for _, r := range cut(tree, addr, length) {
+		t.owed[space] = append(t.owed[space], owedEnd{r, now})
+	}
+}
+
+// settle takes off what is owed in a range, which the call at hand then told of.
+func (t *regionTracker) settle(space uint32, addr, length uint64, now int64) (settled []region) {
+	end := endOf(addr, length)
+	var still []owedEnd
+	for _, o := range t.owed[space] {
+		if now-o.known > longestOwed {
+			continue
+		}
+		if o.start >= end || addr >= o.end {
+			still = append(still, o)
+			continue
+		}
+		if left := o; left.start < addr {
+			left.end = addr
+			still = append(still, left)
+		}
+		if right := o; right.end > end {
+			right.start = end
+			still = append(still, right)
+		}
+		o.start, o.end = max(o.start, addr), min(o.end, end)
+		settled = append(settled, o.region)
+	}
+	if len(still) == 0 {
+		delete(t.owed, space)
+	} else {
+		t.owed[space] = still
+	}
+	return settled
+}
+
+// unmap ends a range, but for the parts of it that have a new owner already, of
+// which it returns the old one.
+func (t *regionTracker) unmap(tree *btree.BTreeG[region], space uint32, addr, length uint64, now int64) (settled []region) {
+	if len(t.owed[space]) > 0 {
+		settled = t.settle(space, addr, length, now)
+	}
+	slices.SortFunc(settled, func(a, b region) int { return cmp.Compare(a.start, b.start) })
+	for _, r := range settled {
+		if r.start > addr {
+			cut(tree, addr, r.start-addr)
+		}
+		addr, length = max(addr, r.end), endOf(addr, length)-max(addr, r.end)
+	}
+	cut(tree, addr, length)
+	return settled
+}
+
 // remap moves a mapping. The new range keeps the stack and the time of the old
 // one; an old length of 0 makes a second mapping of the same pages.
-func (t *regionTracker) remap(tree *btree.BTreeG[region], own region, e *format.Event) {
+func (t *regionTracker) remap(tree *btree.BTreeG[region], own region, e *format.Event, space uint32) {
 	old, oldLen := e.V[format.RemapOld], e.V[format.RemapOldLength]
 	from, known := regionAt(tree, old)
+	if oldLen > 0 {
+		if settled := t.unmap(tree, space, old, oldLen, e.Time); len(settled) > 0 && settled[0].start == old {
+			from, known = settled[0], true
+		}
+	}
+	own.allocator = e.V[format.RemapNested] != 0
 	if known {
 		own = from
 	}
-	if oldLen > 0 {
-		cut(tree, old, oldLen)
-	}
-	put(tree, own, e.V[format.RemapAddr], e.V[format.RemapLength], !known && e.V[format.RemapNested] != 0)
+	put(tree, own, e.V[format.RemapAddr], e.V[format.RemapLength])
 }
 
 // pageSize rounds lengths as the kernel does. Where pages are larger, the
@@ -110,23 +196,23 @@ func pages(length uint64) uint64 {
 	return (length + pageSize - 1) &^ (pageSize - 1)
 }
 
-// put replaces a range; a range of an allocator only makes room.
-func put(tree *btree.BTreeG[region], r region, addr, length uint64, allocator bool) {
+// endOf is where a range ends, in whole pages.
+func endOf(addr, length uint64) uint64 { return addr + min(pages(length), ^uint64(0)-addr) }
+
+// put replaces a range.
+func put(tree *btree.BTreeG[region], r region, addr, length uint64) {
 	cut(tree, addr, length)
-	length = min(pages(length), ^uint64(0)-addr)
-	if length == 0 || allocator {
-		return
+	if r.start, r.end = addr, endOf(addr, length); r.end > addr {
+		tree.ReplaceOrInsert(r)
 	}
-	r.start, r.end = addr, addr+length
-	tree.ReplaceOrInsert(r)
 }
 
-// cut removes [addr, addr+length) from the regions.
-func cut(tree *btree.BTreeG[region], addr, length uint64) {
-	end := addr + min(pages(length), ^uint64(0)-addr)
+// cut removes [addr, addr+length) from the regions, and returns what was there.
+func cut(tree *btree.BTreeG[region], addr, length uint64) (gone []region) {
+	end := endOf(addr, length)
 	var hit []region
 	tree.DescendLessOrEqual(region{start: addr}, func(r region) bool {
-		if r.end > addr {
+		if r.end > addr && end > addr {
 			hit = append(hit, r)
 		}
 		return false
@@ -145,7 +231,10 @@ func cut(tree *btree.BTreeG[region], addr, length uint64) {
 			right.start = end
 			tree.ReplaceOrInsert(right)
 		}
+		r.start, r.end = max(r.start, addr), min(r.end, end)
+		gone = append(gone, r)
 	}
+	return gone
 }
 
 func regionAt(tree *btree.BTreeG[region], addr uint64) (found region, ok bool) {
@@ -164,6 +253,7 @@ func (t *regionTracker) ended(space uint32, at int64, how endOfMem) {
 		return
 	}
 	delete(t.spaces, space)
+	delete(t.owed, space)
 	if how == endExec {
 		return
 	}
@@ -174,6 +264,9 @@ func (t *regionTracker) ended(space uint32, at int64, how endOfMem) {
 }
 
 func (t *regionTracker) add(r region, at int64) {
+	if r.allocator {
+		return
+	}
 	b := block{size: r.end - r.start, birth: r.at, stack: r.stack, task: r.task}
 	if !t.c.selects(&b, at-r.at) {
 		return
