@@ -4,12 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/format"
+	"golang.org/x/sys/unix"
 )
 
 // memoryRing is a ring whose writer is the test.
@@ -186,4 +188,59 @@ func TestLossOfSpoilt(t *testing.T) {
 	if r.loss.total != 2 {
 		t.Errorf("%d lost in all, want 2", r.loss.total)
 	}
+}
+
+// BenchmarkRing is what an event costs a recorder from the ring to the file,
+// symbols and the kernel's part excepted: CPU time of all threads.
+func BenchmarkRing(b *testing.B) {
+	r, _ := kernelless(b)
+	w, err := format.NewWriter(io.Discard, format.Header{}, format.WriterOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.w, r.modules.w, r.procs.w, r.stacks.w = w, w, w, w
+	m := newMemoryRing(16 << 20) // several blocks, so that none has a stretch twice
+	r.ring, r.loss = &m.ring, &ledger{cpus: 1}
+	rng := rand.New(rand.NewPCG(1, 2))
+	now := uint64(0)
+	const pid = 1 << 30 // no process of this machine
+	r.stacks.add(7, []uint64{0x1000})
+	events := 0
+	for i := uint64(0); m.written+200 < uint64(len(m.data)/2); i++ {
+		now += 1400 + uint64(rng.ExpFloat64()*50)
+		h := bpf.RawHdr{Time: now, Pid: pid, Tid: pid}
+		alloc, free := bpf.RawAlloc{Hdr: h, Addr: 0x5000 + i%32*16, Size: 32 + i%32, Stack: 7}, bpf.RawFree{Hdr: h, Addr: 0x5000 + i%32*16}
+		alloc.Hdr.Kind, free.Hdr.Kind = uint8(bpf.RawKindAlloc), uint8(bpf.RawKindFree)
+		now += 600 + uint64(rng.ExpFloat64()*50)
+		free.Hdr.Time = now
+		m.put(record(alloc), 0)
+		m.put(record(free), 0)
+		events += 2
+	}
+	m.put(make([]byte, uint64(len(m.data)/2)-m.written-recordHead), recordDiscard)
+	lap, never := m.written, time.Now().Add(time.Hour)
+	b.ResetTimer()
+	before := cpuTime(b)
+	for n := 0; n < b.N; n += events {
+		if _, err := r.drain(never); err != nil {
+			b.Fatal(err)
+		}
+		m.written += lap // the same records again
+	}
+	if err := w.Close(format.Trailer{}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/event")
+	b.ReportMetric(float64(w.Size())/float64(b.N), "B/event")
+	r.names.finish(r.w)
+	r.modules.close()
+}
+
+// cpuTime is the CPU time of this process, ns.
+func cpuTime(b *testing.B) int64 {
+	var r unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	return r.Utime.Nano() + r.Stime.Nano()
 }
