@@ -32,7 +32,9 @@ func (r *Reader) Amend() (*Amender, error) {
 		return nil, fmt.Errorf("amend capture: %w", err)
 	}
 	a.interner.full = a.cut
-	a.interner.load(&r.tables)
+	if err := a.interner.load(&r.tables); err != nil {
+		return nil, fmt.Errorf("amend capture: %w", err)
+	}
 	return a, nil
 }
 

@@ -210,3 +210,23 @@ func testAmendDamaged(t *testing.T, file []byte, frames []FrameID) {
 		}
 	}
 }
+
+// TestRowsFarApart reads tables whose second row has a huge number: nothing may
+// count up to it, and no number is left for names.
+func TestRowsFarApart(t *testing.T) {
+	file, _ := unnamed(t)
+	r := read(t, file)
+	body := []byte{1, 2, 0, 0, 0, 0}
+	if err := r.tables.load(appendSection(nil, tableFrames, maxRows-1, 1, body)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(slices.Collect(r.FrameIDs())); n != 11 {
+		t.Errorf("%d frames, want 11", n)
+	}
+	if n := len(slices.Collect(r.ModuleIDs())); n != 1 {
+		t.Errorf("%d modules, want 1", n)
+	}
+	if _, err := r.Amend(); !errors.Is(err, ErrLimit) {
+		t.Errorf("amend: error %v", err)
+	}
+}

@@ -1,6 +1,9 @@
 package format
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // An interner numbers the rows of the tables and encodes those that are net.
 type interner struct {
@@ -124,7 +127,7 @@ func (t *interner) spill(table int) {
 const maxFresh = 4 << 20
 
 // load takes over the rows of a capture, whose numbers the next ones follow.
-func (t *interner) load(known *tables) {
+func (t *interner) load(known *tables) error {
 	for _, r := range known.strings.runs {
 		for i, v := range r.rows {
 			if _, ok := t.strings[v]; !ok {
@@ -153,7 +156,12 @@ func (t *interner) load(known *tables) {
 		known.strings.end(), known.modules.end(), known.frames.end(), known.stacks.end(), known.tasks.end(), known.symbols.end(), known.probes.end(),
 	}
 	for table, end := range ends {
+		const room = 1 << 24 // for rows to come
+		if end > maxRows-room {
+			return fmt.Errorf("%w: table %d has rows up to %d", ErrLimit, table, end)
+		}
 		next := max(end, 1)
 		t.rows[table].next, t.rows[table].first = next, next
 	}
+	return nil
 }

@@ -127,6 +127,17 @@ func (t *rows[T]) put(id uint32, v T) bool {
 	return true
 }
 
+// ids calls yield with the number of each row, until it returns false.
+func (t *rows[T]) ids(yield func(id uint32) bool) {
+	for _, r := range t.runs {
+		for i := range r.rows {
+			if !yield(r.first + uint32(i)) {
+				return
+			}
+		}
+	}
+}
+
 // end returns the number after the last row.
 func (t *rows[T]) end() uint32 {
 	if len(t.runs) == 0 {

@@ -1,5 +1,7 @@
 package format
 
+import "iter"
+
 // KindTotals sums up the events of a kind in a capture.
 type KindTotals struct {
 	Events uint64 `json:"events,omitempty"`
@@ -70,6 +72,21 @@ func (r *Reader) TableSizes() TableSizes {
 	return TableSizes{
 		Strings: size(t.strings.end()), Modules: size(t.modules.end()), Frames: size(t.frames.end()),
 		Stacks: size(t.stacks.end()), Tasks: size(t.tasks.end()), Symbols: size(t.symbols.end()),
+	}
+}
+
+// FrameIDs returns the rows of the frame table that are there, in order. Damage,
+// or malice, can leave gaps of any size between them.
+func (r *Reader) FrameIDs() iter.Seq[FrameID] {
+	return func(yield func(FrameID) bool) {
+		r.tables.frames.ids(func(id uint32) bool { return yield(FrameID(id)) })
+	}
+}
+
+// ModuleIDs returns the rows of the module table that are there, in order.
+func (r *Reader) ModuleIDs() iter.Seq[ModuleID] {
+	return func(yield func(ModuleID) bool) {
+		r.tables.modules.ids(func(id uint32) bool { return yield(ModuleID(id)) })
 	}
 }
 

@@ -7,9 +7,11 @@
 package symbolize
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tcap-dev/tcap/capture/symbol"
 	"github.com/tcap-dev/tcap/format"
@@ -49,13 +51,10 @@ func (r *Report) Sum() (frames, better Count) {
 // Survey counts the frames of each module and their names.
 func Survey(r *format.Reader) *Report {
 	rep := &Report{}
-	for i, list := range framesByModule(r) {
-		m := r.Module(format.ModuleID(i))
-		if i == 0 || len(list) == 0 {
-			continue
-		}
+	for _, in := range framesByModule(r) {
+		m := r.Module(in.module)
 		out := Module{Path: m.Path, BuildID: m.BuildID}
-		for _, id := range list {
+		for _, id := range in.frames {
 			out.Frames.add(known(r.Frames(id, nil)))
 		}
 		rep.Modules = append(rep.Modules, out)
@@ -63,16 +62,30 @@ func Survey(r *format.Reader) *Report {
 	return rep
 }
 
-// framesByModule lists the frames of each module, by its number.
-func framesByModule(r *format.Reader) [][]format.FrameID {
-	size := r.TableSizes()
-	out := make([][]format.FrameID, size.Modules+1)
-	for i := range size.Frames {
-		id := format.FrameID(i + 1)
-		if m := r.Frame(id).Module; int(m) < len(out) {
-			out[m] = append(out[m], id)
+// framesOf are the frames of a module.
+type framesOf struct {
+	module format.ModuleID
+	frames []format.FrameID
+}
+
+// framesByModule lists the frames of each module that has some, by its number.
+func framesByModule(r *format.Reader) []framesOf {
+	at := map[format.ModuleID]int{}
+	var out []framesOf
+	for id := range r.FrameIDs() {
+		m := r.Frame(id).Module
+		if m == 0 {
+			continue
 		}
+		i, ok := at[m]
+		if !ok {
+			i = len(out)
+			at[m] = i
+			out = append(out, framesOf{module: m})
+		}
+		out[i].frames = append(out[i].frames, id)
 	}
+	slices.SortFunc(out, func(a, b framesOf) int { return cmp.Compare(a.module, b.module) })
 	return out
 }
 
@@ -105,15 +118,12 @@ func Run(ctx context.Context, r *format.Reader, a *format.Amender, debugDirs []s
 	res := symbol.NewResolver(symbol.Options{DebugDirs: debugDirs})
 	defer res.Close()
 	rep := &Report{}
-	for i, list := range framesByModule(r) {
-		m := r.Module(format.ModuleID(i))
-		if i == 0 || len(list) == 0 {
-			continue
-		}
+	for _, in := range framesByModule(r) {
+		m := r.Module(in.module)
 		out := Module{Path: m.Path, BuildID: m.BuildID}
 		mod, others, err := res.Find(m.Path, m.BuildID, m.Address)
 		out.Err, out.Others = err, others
-		for n, id := range list {
+		for n, id := range in.frames {
 			if n%1024 == 0 && ctx.Err() != nil {
 				return nil, fmt.Errorf("symbolize: %w", context.Cause(ctx))
 			}

@@ -21,8 +21,8 @@ func (s *summary) modules(r *format.Reader) {
 		frames[key] = symbolize.Count{All: sum.All + m.Frames.All, Named: sum.Named + m.Frames.Named, Lined: sum.Lined + m.Frames.Lined}
 	}
 	var missing []string
-	for id := range r.TableSizes().Modules {
-		m := r.Module(format.ModuleID(id + 1))
+	for id := range r.ModuleIDs() {
+		m := r.Module(id)
 		if m.Path == "" {
 			continue
 		}
