@@ -14,8 +14,8 @@ packages() {
 	build)    echo ca-certificates git make ;;
 	generate) echo clang llvm libbpf-dev libc6-dev ;;
 	# The programs under testdata are compiled against each allocator that is
-	# supported; iproute2 makes the network namespaces of the TCP tests.
-	test)     echo binutils gcc g++ gdb libc6-dev libc6-dbg musl-tools libjemalloc-dev \
+	# supported, and stopped by gdb to compare stacks; iproute2 makes the network namespaces of the TCP tests.
+	test)     echo binutils clang gcc g++ gdb rustc libc6-dev libc6-dbg musl-tools libjemalloc-dev \
 	               libgoogle-perftools-dev libmimalloc-dev iproute2 procps valgrind qemu-user-static ;;
 	demo)     echo gcc libc6-dev ;;
 	bench)    echo gcc libc6-dev bpftrace heaptrack perl redis-server nginx-light apache2-utils wrk ;;

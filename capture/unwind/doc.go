@@ -10,14 +10,34 @@
 // does not invent: [End] tells why a stack has no more frames, and
 // [Frame.Method] how each was found.
 //
-// Sources of rules, in this order: .eh_frame through the linker's search table,
-// .debug_frame, and that of the separate debug file. Code that none describes
-// is passed by its frame pointer if all looks as if it had one.
+// Rules come from, in this order:
 //
-// Own code reads the tables. github.com/go-delve/delve/pkg/dwarf/frame, the one
-// kept parser in Go, decodes all entries of a file when it is opened, executes
-// into maps, and knows neither frames of signals nor 64-bit DWARF nor pointers
-// that are not relative to themselves; it trusts its input, as a debugger may.
-// Here an entry is decoded when an address in it is first met, and everything is
-// bounded: sizes, instructions of a table, steps of an expression, frames.
+//  1. .eh_frame, through the linker's search table if there is one;
+//  2. .gopclntab, a Go program's own table;
+//  3. .debug_frame, of the file and of its separate debug file;
+//  4. the bytes of a return from a signal;
+//  5. on amd64, the instructions from there to the function's ret, if all ways
+//     to one agree and it returns to behind a call. So musl is passed, and
+//     assembly that nothing describes;
+//  6. the frame pointer, if it leads to behind a call.
+//
+// Go's stacks end where the runtime's begin: in a program that calls C, at the
+// switch to the thread's own stack ([Switched]).
+//
+// An address is decoded when it is first met: a program has many, its stacks
+// few. A place that is known costs a look-up in a map and as many loads as the
+// function saved registers, 65 ns together on a 2 GHz Zen 5; one that is new,
+// place: files are read, not mapped, so that one which shrinks cannot hurt.
+//
+// The files are not trusted. Sizes, instructions of a table, steps of an
+// expression, frames, and the work for one stack are bounded, and so is the
+// memory that all modules take together; damage costs the module its rules
+// where it lies, and is told by [Module.Err].
+//
+// Own code reads the tables. The one kept parser in Go,
+// github.com/go-delve/delve/pkg/dwarf/frame, decodes all entries of a file when
+// it is opened and executes into maps, which takes it 6 times as long for
+// libc.so.6, and 5 times as long for a rule (measured beside each other); it
+// knows neither frames of signals nor 64-bit DWARF nor pointers that are not
+// relative to themselves; and it trusts its input, as a debugger may.
 package unwind

@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::panic;
 
+// What is read this way is not optimised away.
+fn keep<T: Copy>(v: T) -> T {
+    unsafe { std::ptr::read_volatile(&v) }
+}
+
 extern "C" {
     fn malloc(n: usize) -> *mut u8;
     fn free(p: *mut u8);
@@ -12,16 +17,16 @@ extern "C" {
 #[inline(never)]
 pub fn leaf(n: usize) -> usize {
     let p = unsafe { malloc(n) };
-    let v = std::hint::black_box(p) as usize;
+    let v = keep(p) as usize;
     unsafe { free(p) };
-    std::hint::black_box(v)
+    keep(v)
 }
 
 struct Guard(usize);
 impl Drop for Guard {
     #[inline(never)]
     fn drop(&mut self) {
-        std::hint::black_box(leaf(self.0));
+        keep(leaf(self.0));
     }
 }
 
@@ -38,7 +43,7 @@ fn unlucky(n: usize) -> usize {
 #[no_mangle]
 #[inline(never)]
 fn apply(f: &dyn Fn(usize) -> usize, n: usize) -> usize {
-    std::hint::black_box(f(n) + 1)
+    keep(f(n) + 1)
 }
 
 fn main() {
@@ -51,7 +56,7 @@ fn main() {
         let mut v: Vec<usize> = map.keys().copied().collect();
         v.sort_by(|a, b| {
             let r = panic::catch_unwind(|| unlucky(n));
-            std::hint::black_box(r.is_err());
+            keep(r.is_err());
             b.cmp(a)
         });
         v[0] + n
