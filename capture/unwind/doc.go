@@ -26,8 +26,9 @@
 //
 // An address is decoded when it is first met: a program has many, its stacks
 // few. A place that is known costs a look-up in a map and as many loads as the
-// function saved registers, 65 ns together on a 2 GHz Zen 5; one that is new,
-// place: files are read, not mapped, so that one which shrinks cannot hurt.
+// function saved registers, 95 ns of CPU on a virtual Zen 5; one that is new,
+// 1.4 us; opening libc.so.6, 1 ms. Files are read, not mapped, so that one which
+// shrinks cannot hurt.
 //
 // The files are not trusted. Sizes, instructions of a table, steps of an
 // expression, frames, and the work for one stack are bounded, and so is the
