@@ -49,3 +49,18 @@ func TestCgo(t *testing.T) {
 	}
 	wantNames(t, names, "grab _Cfunc_grab runtime.asmcgocall")
 }
+
+// TestOtherStack interrupts a thread for a handler that has a stack of its own:
+// what was interrupted is known, who called it is not in the snapshot.
+func TestOtherStack(t *testing.T) {
+	prog := build(t, "gcc", "signals.c", "-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread")
+	r := recordStops(t, prog, 0, "set args x", "break leaf", "run", "tbreak malloc", "continue")
+	u := New(Options{})
+	s := &r.Stops[0]
+	frames, end := u.Unwind(r.space(t, u), s.snapshot(), nil)
+	got, want := pcs(frames), s.pcs()
+	if end != Switched || len(got) < 5 || !slices.Equal(got, want[:len(got)]) {
+		t.Errorf("ended: %v\n got %v\nwant %v", end, got, want)
+	}
+	wantNames(t, s.names()[:len(got)], "malloc leaf second restore_rt kill")
+}

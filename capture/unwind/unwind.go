@@ -134,7 +134,8 @@ const (
 	// NoCode is a return address where no code is.
 	NoCode
 	// Switched is code that came from another stack, as in a Go program that
-	// calls C: who called it is written there.
+	// calls C, or a signal handler with a stack of its own: who called it is
+	// written there.
 	Switched
 	// BadStep is a rule that leads nowhere: damaged, or not meant for what
 	// is on the stack.
@@ -180,8 +181,11 @@ func (u *Unwinder) Unwind(space Space, snap *Snapshot, out []Frame) ([]Frame, En
 	out = append(out, Frame{PC: w.pc, IsReturn: w.isReturn})
 	for {
 		method, end := w.step()
-		if u.work < 0 {
+		switch {
+		case u.work < 0:
 			end = BadStep
+		case w.away && (end == SnapshotEnd || end == BadStep):
+			end = Switched
 		}
 		if w.crossed {
 			// It is no call that returns to the code behind a signal handler.

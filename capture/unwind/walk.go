@@ -8,10 +8,13 @@ type memory struct {
 	bytes []byte
 }
 
+// maxStack is what no stack is larger than.
+const maxStack = 1 << 32
+
 // load reads size bytes as a number.
 func (m *memory) load(addr uint64, size int) (uint64, End) {
 	off := addr - m.base
-	if addr < m.base {
+	if addr < m.base || off >= maxStack {
 		return 0, BadStep
 	}
 	if off >= uint64(len(m.bytes)) || uint64(len(m.bytes))-off < uint64(size) {
@@ -43,6 +46,7 @@ type walk struct {
 	pc       uint64
 	isReturn bool // pc is behind a call
 	entry    bool // at a function's first instruction
+	away     bool // the stack pointer has left the snapshot for another stack
 	signaled bool // the frame was interrupted, not called from
 	crossed  bool // the frame that was left is where a signal handler returns to
 	seen     Mapping
@@ -53,7 +57,7 @@ func (w *walk) start(space Space, snap *Snapshot) {
 	w.mem = memory{snap.SP, snap.Stack}
 	w.pc, w.isReturn, w.entry = snap.PC, snap.Point == Returned, snap.Point == Entry
 	w.signaled = !w.isReturn
-	w.seen = Mapping{}
+	w.seen, w.away = Mapping{}, false
 	w.regs.known = 0
 	w.regs.set(w.arch.sp, snap.SP)
 	w.regs.set(w.arch.fp, snap.FP)
@@ -223,6 +227,7 @@ func (w *walk) byRule(r *rule) End {
 	}
 	if r.signal {
 		w.isReturn, w.signaled = false, true
+		w.away = newSP < w.mem.base || newSP-w.mem.base > uint64(len(w.mem.bytes))
 	}
 	return 0
 }
