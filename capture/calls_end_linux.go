@@ -27,18 +27,16 @@ func (c *callProbes) unfinished() error {
 
 // caller is struct caller of bpf/declared.h, without its room.
 type caller struct {
-	slot     [bpf.RawSlotSlotCount]uint64
-	returned uint64
-	calls    uint32
-	at       uint32
-	pos      uint32
-	bits     uint32
-	live     [64]struct {
+	_     [bpf.RawSlotSlotCount]uint64
+	_     uint64
+	calls uint32
+	_     [3]uint32
+	live  [64]struct {
 		sp                          uint64
 		at, probe, of, depth, size_ uint32
 		_                           uint32
 	}
-	word [64]int8
+	_ [64]int8
 }
 
 func (c *callProbes) unfinishedOf(value []byte) error {
