@@ -1,0 +1,160 @@
+package pack
+
+import (
+	"bytes"
+	"debug/dwarf"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+const (
+	maxRodata  = 256 << 20 // bytes of a program's read-only data that are looked through
+	maxEntries = 20 << 20  // of DWARF that are looked through
+	maxStrings = 64        // bytes of a version
+)
+
+// findVersion looks through a program's read-only text for what a version looks
+// like: between two NUL bytes, as compilers keep strings. "" when there is none.
+func findVersion(file string, re *regexp.Regexp, highest bool) (found string, err error) {
+	defer func() { // debug/elf meets foreign bytes first
+		if p := recover(); p != nil {
+			err = fmt.Errorf("read %s: %v", file, p)
+		}
+	}()
+	f, err := elf.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("look for its version: %w", err)
+	}
+	defer f.Close()
+	sec := f.Section(".rodata")
+	if sec == nil || sec.FileSize > maxRodata || sec.Type == elf.SHT_NOBITS {
+		return "", nil
+	}
+	data, err := io.ReadAll(io.LimitReader(sec.Open(), maxRodata))
+	if err != nil {
+		return "", fmt.Errorf("look for its version: %w", err)
+	}
+	return versionIn(data, re, highest), nil
+}
+
+func versionIn(data []byte, re *regexp.Regexp, highest bool) string {
+	best, text := version{}, ""
+	for len(data) > 0 {
+		s, rest, _ := bytes.Cut(data, []byte{0})
+		data = rest
+		if len(s) < 3 || len(s) > maxStrings {
+			continue
+		}
+		m := re.FindSubmatch(s)
+		if m == nil {
+			continue
+		}
+		v, ok := parseVersion(string(m[1]))
+		if !ok {
+			continue
+		}
+		if !highest {
+			return string(m[1])
+		}
+		if text == "" || v.compare(best) > 0 {
+			best, text = v, string(m[1])
+		}
+	}
+	return text
+}
+
+// dwarfOffsets reads where members of structures are from a program's debugging
+// information, or from that of its debug file; nothing when there is none.
+// fields are TYPE.MEMBER by the name of the offset.
+func dwarfOffsets(file, buildID string, fields map[string]string) (out map[string]int64) {
+	out = map[string]int64{}
+	defer func() { // debug/dwarf, too
+		if recover() != nil {
+			out = map[string]int64{}
+		}
+	}()
+	paths := []string{file}
+	if len(buildID) > 2 {
+		paths = append(paths, filepath.Join("/usr/lib/debug/.build-id", buildID[:2], buildID[2:]+".debug"))
+	}
+	for _, p := range paths {
+		f, err := elf.Open(p)
+		if err != nil {
+			continue // that there is none is usual
+		}
+		d, err := f.DWARF()
+		if err == nil {
+			err = membersIn(d, fields, out)
+		}
+		f.Close()
+		if err == nil && len(out) > 0 {
+			return out
+		}
+		clear(out)
+	}
+	return out
+}
+
+var errTooMuch = errors.New("more debugging information than is looked through")
+
+// membersIn walks over the types, the first definition of each counts.
+func membersIn(d *dwarf.Data, fields map[string]string, out map[string]int64) error {
+	wanted := map[string]map[string]string{} // type -> member -> name
+	for name, field := range fields {
+		typ, member, _ := strings.Cut(field, ".")
+		if wanted[typ] == nil {
+			wanted[typ] = map[string]string{}
+		}
+		wanted[typ][member] = name
+	}
+	r := d.Reader()
+	for n := 0; len(out) < len(fields); n++ {
+		e, err := r.Next()
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			return nil
+		}
+		if n > maxEntries {
+			return errTooMuch
+		}
+		switch e.Tag {
+		case dwarf.TagStructType, dwarf.TagClassType:
+			name, _ := e.Val(dwarf.AttrName).(string)
+			if members := wanted[name]; members != nil && e.Children {
+				if err := structMembers(r, members, out); err != nil {
+					return err
+				}
+			}
+		case dwarf.TagSubprogram:
+			r.SkipChildren()
+		}
+	}
+	return nil
+}
+
+func structMembers(r *dwarf.Reader, members map[string]string, out map[string]int64) error {
+	for {
+		e, err := r.Next()
+		if err != nil {
+			return err
+		}
+		if e == nil || e.Tag == 0 {
+			return nil
+		}
+		name, _ := e.Val(dwarf.AttrName).(string)
+		off, ok := e.Val(dwarf.AttrDataMemberLoc).(int64)
+		if as := members[name]; as != "" && ok && e.Tag == dwarf.TagMember {
+			if _, seen := out[as]; !seen {
+				out[as] = off
+			}
+		}
+		r.SkipChildren()
+	}
+}

@@ -1,0 +1,191 @@
+package pack
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/tcap-dev/tcap/capture/declare"
+	"github.com/tcap-dev/tcap/capture/probe"
+)
+
+// A Program is an executable that a pack's probes go into.
+type Program struct {
+	Open string // how this process opens it
+	Path string // as declarations are to name it
+}
+
+// Found is what a pack makes of a program.
+type Found struct {
+	Version string // as the program has it, "" when it is not known
+	Probes  []Probe
+	Skipped []string // optional probes that the program has no place for, and why; a sentence each
+}
+
+// Resolve chooses variants and layouts by what a program is, and declares the
+// probes for it.
+func (p *Pack) Resolve(prog Program) (*Found, error) {
+	e, err := probe.OpenELF(prog.Open)
+	if err != nil {
+		return nil, fmt.Errorf("pack %s: %w", p.Name, err)
+	}
+	defer e.Close()
+	x := &resolver{p: p, prog: prog, elf: e}
+	found, err := x.run()
+	if err != nil {
+		return nil, fmt.Errorf("pack %s: %s: %w", p.Name, prog.Path, err)
+	}
+	return found, nil
+}
+
+type resolver struct {
+	p       *Pack
+	prog    Program
+	elf     *probe.ELF
+	text    string // version
+	version version
+	known   bool
+	offsets map[string]int64
+	names   map[string]bool // the program's functions that a variant may mean
+}
+
+func (x *resolver) run() (*Found, error) {
+	if x.p.version != nil {
+		text, err := findVersion(x.prog.Open, x.p.version, x.p.highest)
+		if err != nil {
+			return nil, err
+		}
+		x.version, x.known = parseVersion(text)
+		x.text = text
+	}
+	if err := x.layout(); err != nil {
+		return nil, err
+	}
+	if err := x.functions(); err != nil {
+		return nil, err
+	}
+	found := &Found{Version: x.text}
+	for i := range x.p.probes {
+		spec := &x.p.probes[i]
+		d, err := x.choose(spec)
+		if err != nil && !spec.optional {
+			return nil, fmt.Errorf("probe %s: %w", spec.name, err)
+		}
+		if err != nil {
+			found.Skipped = append(found.Skipped, fmt.Sprintf("probe %s of pack %s: %v", spec.name, x.p.Name, err))
+			continue
+		}
+		found.Probes = append(found.Probes, Probe{
+			Pack: x.p.Name, Name: x.p.Name + "." + spec.name, Role: spec.role, Decl: d, Optional: spec.optional, Checks: spec.checks,
+		})
+	}
+	return found, nil
+}
+
+// layout finds the offsets: those of DWARF, which tells of this very program,
+// before those of its version.
+func (x *resolver) layout() error {
+	x.offsets = map[string]int64{}
+	if len(x.p.fields) == 0 && len(x.p.layouts) == 0 {
+		return nil
+	}
+	for _, l := range x.p.layouts {
+		if len(l.versions) == 0 || x.known && l.versions.allows(x.version) {
+			for name, off := range l.offsets {
+				x.offsets[name] = off
+			}
+			break
+		}
+	}
+	if len(x.p.fields) > 0 {
+		for name, off := range dwarfOffsets(x.prog.Open, x.elf.BuildID(), x.p.fields) {
+			x.offsets[name] = off
+		}
+	}
+	return nil
+}
+
+// functions collects the names that matter, in one walk over the tables.
+func (x *resolver) functions() error {
+	x.names = map[string]bool{}
+	var patterns []string
+	for i := range x.p.probes {
+		for _, v := range x.p.probes[i].variants {
+			patterns = append(patterns, v.symbol())
+		}
+	}
+	err := x.elf.Each(func(s probe.Symbol) bool {
+		for _, pat := range patterns {
+			if ok, _ := path.Match(pat, s.Name); ok { // patterns that are none have matched nothing
+				x.names[s.Name] = true
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("look for functions: %w", err)
+	}
+	return nil
+}
+
+// symbol is the function that a variant is about; "" when it is a mark.
+func (v *variant) symbol() string {
+	text := strings.TrimPrefix(v.text, "uretprobe:")
+	if strings.HasPrefix(text, "usdt:") {
+		return ""
+	}
+	name, _, _ := strings.Cut(text, "(")
+	name, _, _ = strings.Cut(name, "{")
+	return strings.TrimSpace(name)
+}
+
+// choose takes the first variant that fits.
+func (x *resolver) choose(spec *probeSpec) (*declare.Probe, error) {
+	var why []string
+	for i := range spec.variants {
+		v := &spec.variants[i]
+		symbol := v.symbol()
+		if symbol != "" && !x.has(symbol) {
+			why = append(why, "it has no function "+symbol)
+			continue
+		}
+		if len(v.versions) > 0 && !x.known {
+			why = append(why, "its version is not known")
+			continue
+		}
+		if !v.versions.allows(x.version) {
+			why = append(why, "it is version "+x.text)
+			continue
+		}
+		d, err := v.declare(x.p.File, x.prog.Path, func(name string) (int64, bool) { off, ok := x.offsets[name]; return off, ok })
+		var missing errMissing
+		if errors.As(err, &missing) {
+			if x.text != "" {
+				return nil, fmt.Errorf("the layout of version %s is not known to the pack: add it, or install debug symbols", x.text)
+			}
+			return nil, errors.New("its version is not known, nor thereby its layout: install debug symbols")
+		}
+		return d, err
+	}
+	return nil, errors.New(strings.Join(unique(why), "; "))
+}
+
+func unique(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if len(out) == 0 || out[len(out)-1] != s {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (x *resolver) has(pattern string) bool {
+	for name := range x.names {
+		if ok, _ := path.Match(pattern, name); ok {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,96 @@
+package pack
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+const layoutSource = `
+struct command { const char *name; long calls; };
+struct client { int argc; char pad[60]; struct command *cmd; };
+const char *version = "3.1.4";
+const char *old = "1.0.0";
+int handle(struct client *c) { return c->argc + (int)c->cmd->calls; }
+int main(int argc, char **argv) { struct command cmd = {version, 1}; struct client c = {argc, {0}, &cmd}; return handle(&c) + old[0] == 0; }
+`
+
+const layoutPack = `pack: lay
+find: {names: [lay]}
+version: {strings: '^([0-9]+[.][0-9]+[.][0-9]+)$', pick: highest}
+layout:
+  - {version: '>=3.0', offsets: {cmd: 200}}
+dwarf: {cmd: client.cmd, calls: command.calls}
+probes:
+  - name: handle
+    role: command
+    variants:
+      - version: '<3.0'
+        probe: handle(argc=i32(arg0->0))
+      - version: '>=3.0'
+        probe: handle(argc=i32(arg0->0), cmd=ptr(arg0->{cmd}))
+        extra: ['calls=u64(arg0->{cmd}->{calls})']
+  - name: missing
+    optional: true
+    probe: no_such_function(a=u32(arg0))
+`
+
+// TestResolve: the variant of the version that the program has in its text; the
+// offsets of its debugging information or, stripped of that, of the version;
+// arguments that nobody knows the place of are left out.
+func TestResolve(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("makes an ELF program")
+	}
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		t.Skip("gcc is not installed")
+	}
+	dir := t.TempDir()
+	source := filepath.Join(dir, "lay.c")
+	if err := os.WriteFile(source, []byte(layoutSource), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Parse("lay.yaml", []byte(layoutPack))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for flags, want := range map[string]string{
+		"-g -O1 -fno-inline":           "handle(argc=i32(arg0->0), cmd=ptr(arg0->64), calls=u64(arg0->64->8))",
+		"-O1 -fno-inline -rdynamic -s": "handle(argc=i32(arg0->0), cmd=ptr(arg0->200))",
+	} {
+		exe := filepath.Join(dir, "lay")
+		if out, err := exec.Command(gcc, append(strings.Fields(flags), "-o", exe, source)...).CombinedOutput(); err != nil {
+			t.Fatalf("gcc: %v\n%s", err, out)
+		}
+		found, err := p.Resolve(Program{Open: exe, Path: exe})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found.Version != "3.1.4" || len(found.Probes) != 1 || len(found.Skipped) != 1 || !strings.Contains(found.Skipped[0], "no_such_function") {
+			t.Fatalf("%+v", found)
+		}
+		q := found.Probes[0]
+		if got := strings.TrimPrefix(q.Decl.Source, "uprobe:"+exe+":"); got != want || q.Name != "lay.handle" || q.Role != "command" {
+			t.Errorf("gcc %s: %s, want %s", flags, got, want)
+		}
+	}
+}
+
+func TestVersionIn(t *testing.T) {
+	re := regexp.MustCompile(`^([0-9]+\.[0-9]+\.[0-9]+)$`)
+	data := []byte("x\x007.0.0\x002.6.0\x007.0.15\x00127.0.0.1\x00v7.0.99\x00")
+	if got := versionIn(data, re, true); got != "7.0.15" {
+		t.Errorf("highest: %q", got)
+	}
+	if got := versionIn(data, re, false); got != "7.0.0" {
+		t.Errorf("first: %q", got)
+	}
+	if got := versionIn(nil, re, true); got != "" {
+		t.Errorf("none: %q", got)
+	}
+}
