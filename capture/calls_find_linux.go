@@ -184,7 +184,7 @@ func (c *callProbes) inFile(spec *Probe, f probedFile) ([]*callSite, error) {
 			}
 		}
 		own := *program
-		cs := &callSite{spec: spec, program: &own, path: f.path, symbol: s.Name, shared: len(symbols) > 1}
+		cs := &callSite{spec: spec, program: &own, path: f.path, symbol: s.Name, shared: len(symbols) > 1, trial: trial{checks: spec.Checks}}
 		cs.entry, cs.ret = e.Points(s, program.NeedsReturn())
 		sites = append(sites, cs)
 	}

@@ -40,6 +40,7 @@ type callSite struct {
 	shared  bool // its declaration has several places
 	row     format.ProbeID
 	hits    uint64
+	trial   trial
 }
 
 // fileSymbols is a declaration in a file, which may be found by many processes.
@@ -58,6 +59,9 @@ const (
 // resolveCalls finds the places of the declared probes, as far as they are there
 // now. It comes before the programs are loaded, which have room for so many.
 func (r *recorder) resolveCalls() error {
+	if err := r.resolveApps(); err != nil {
+		return err
+	}
 	if len(r.opts.Probes) == 0 {
 		return nil
 	}
@@ -313,6 +317,11 @@ func (c *callProbes) tellCall(s *callSite, rec []byte) error {
 		return fmt.Errorf("%s: %w", s.name(), err)
 	}
 	s.hits++
+	if len(s.trial.checks) > 0 && head.Hdr.Fn != uint8(bpf.RawOutcomeCallUnentered) {
+		if ok, err := s.trial.passes(c, s); !ok {
+			return err
+		}
+	}
 	p := format.Probe{Declaration: format.Declaration{Args: s.program.Args}}
 	c.data, e.V[format.CallFaults] = format.AppendArgs(c.data[:0], &p, c.args)
 	e.Data = c.data

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tcap-dev/tcap/capture/declare"
+	"github.com/tcap-dev/tcap/capture/pack"
 )
 
 // Options say what to record and where to.
@@ -19,6 +20,7 @@ type Options struct {
 
 	Packs    []string      // names of packs; none: all that suit the targets
 	Probes   []Probe       // declared probes; with Packs, what is recorded beside them
+	Apps     []*pack.Pack  // applications, whose probes are declared too
 	Duration time.Duration // 0: until the targets end or the context does
 	MaxSize  int64         // bytes of the file at which recording ends; 0: no limit
 	RingSize int           // bytes of the ring, rounded up to a power of two of pages; 0: DefaultRingSize
@@ -45,6 +47,7 @@ type Probe struct {
 	Role     string         // what it means to an analysis
 	Decl     *declare.Probe //
 	Optional bool           // that it cannot be had is a warning
+	Checks   []pack.Check   // what its first calls must look like
 }
 
 // An OptionError is the error of options that make no sense together or at all,

@@ -14,14 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A pack is something that can be recorded. Adding one is adding a row to packs.
-type pack struct {
+// A builtin is a pack that tcap records by programs of its own. Adding one is adding
+// a row to packs.
+type builtin struct {
 	name        string
 	needsTarget bool // too dear to record of every process
 	attach      func(r *recorder) error
 }
 
-var packs = []pack{
+var packs = []builtin{
 	{"heap", true, (*recorder).attachHeap},
 	{"tcp", false, (*recorder).attachTCP},
 }
@@ -38,7 +39,7 @@ func PackNames() []string {
 // packs are the names of what to record: what was asked for, or all that suits
 // the targets.
 func (o *Options) packs() []string {
-	if len(o.Packs)+len(o.Probes) > 0 {
+	if len(o.Packs)+len(o.Probes)+len(o.Apps) > 0 {
 		return o.Packs
 	}
 	var names []string
@@ -67,7 +68,7 @@ func (o *Options) recorded() []string {
 // checkPacks refuses names that are no packs, and packs without the target they need.
 func (o *Options) checkPacks() error {
 	for _, name := range o.Packs {
-		i := slices.IndexFunc(packs, func(p pack) bool { return p.name == name })
+		i := slices.IndexFunc(packs, func(p builtin) bool { return p.name == name })
 		if i < 0 {
 			return fmt.Errorf("-e %s: no such pack; there are %s", name, strings.Join(PackNames(), ", "))
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/tcap-dev/tcap/capture"
 	"github.com/tcap-dev/tcap/capture/declare"
+	"github.com/tcap-dev/tcap/capture/pack"
 )
 
 type recordFlags struct {
@@ -63,7 +65,7 @@ and their children pay for it.`,
 	fl.StringVarP(&f.output, "output", "o", "", "write the capture to `FILE`")
 	fl.IntSliceVarP(&f.pids, "pid", "p", nil, "follow process `PID` and its children (repeatable)")
 	fl.StringSliceVar(&f.comms, "comm", nil, "follow processes called `NAME`, now and when they appear (repeatable)")
-	fl.StringArrayVarP(&f.events, "event", "e", nil, "record only these: a `PACK` ("+strings.Join(capture.PackNames(), ", ")+") or a declared probe, uprobe:PATH:FUNCTION(...) (repeatable)")
+	fl.StringArrayVarP(&f.events, "event", "e", nil, "record only these: a `PACK` ("+strings.Join(append(capture.PackNames(), pack.Names()...), ", ")+"), a pack's file, or a declared probe, uprobe:PATH:FUNCTION(...) (repeatable)")
 	fl.DurationVarP(&f.duration, "duration", "d", 0, "end after this `TIME`, as in 30s")
 	fl.StringVar(&f.maxSize, "max-size", "", "end when the file has this `SIZE`, as in 1GiB")
 	fl.StringVar(&f.ringSize, "ring-size", "", "`SIZE` of the room for events on their way from the kernel, as in 64MiB")
@@ -116,7 +118,9 @@ func (f *recordFlags) options(command []string) (capture.Options, error) {
 func (f *recordFlags) wanted(o *capture.Options) error {
 	for _, e := range f.events {
 		if !declare.IsDeclaration(e) {
-			o.Packs = append(o.Packs, strings.Split(e, ",")...)
+			if err := addPacks(o, e); err != nil {
+				return err
+			}
 			continue
 		}
 		d, err := declare.Parse(e)
@@ -124,6 +128,25 @@ func (f *recordFlags) wanted(o *capture.Options) error {
 			return usage(declarationError(err))
 		}
 		o.Probes = append(o.Probes, capture.Probe{Decl: d})
+	}
+	return nil
+}
+
+// addPacks takes names of packs, which commas separate, and files of packs.
+func addPacks(o *capture.Options, words string) error {
+	for word := range strings.SplitSeq(words, ",") {
+		if slices.Contains(capture.PackNames(), word) {
+			o.Packs = append(o.Packs, word)
+			continue
+		}
+		p, err := pack.Load(word)
+		if errors.Is(err, pack.ErrNoPack) {
+			err = fmt.Errorf("%w, %s", err, strings.Join(capture.PackNames(), ", "))
+		}
+		if err != nil {
+			return usage(err)
+		}
+		o.Apps = append(o.Apps, p)
 	}
 	return nil
 }

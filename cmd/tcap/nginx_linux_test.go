@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/tcap-dev/tcap/capture/kerneltest"
+)
+
+const nginxConf = `
+daemon off; worker_processes 1; pid %[1]s/pid; error_log %[1]s/error.log;
+events { worker_connections 4096; }
+http {
+	access_log off; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f;
+	uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+	keepalive_timeout 1s; client_header_timeout 1s; keepalive_requests 100000;
+	server {
+		listen 127.0.0.1:%[2]d;
+		location = /file { return 200 "hello"; }
+		location = /up { proxy_pass http://%[3]s; proxy_http_version 1.0; }
+	}
+}
+`
+
+// An nginx is a server with its one worker.
+type nginx struct {
+	*server
+	dir string
+}
+
+func startNginx(t *testing.T, upstream string) *nginx {
+	t.Helper()
+	dir := publicDir(t)
+	port := freePort(t)
+	conf := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, port, upstream), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return &nginx{start(t, port, "nginx", "-c", conf, "-p", dir), dir}
+}
+
+// worker is the process that serves.
+func (n *nginx) worker() int {
+	n.t.Helper()
+	pid := 0
+	eventually(func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", n.pid(), n.pid()))
+		if err != nil {
+			return false
+		}
+		pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
+		return err == nil
+	})
+	if pid == 0 {
+		n.t.Fatal("nginx has no worker")
+	}
+	return pid
+}
+
+// A client does one thing with a connection, and knows how it ends.
+type client struct {
+	name      string
+	initiator string
+	reason    string
+	function  string // how it begins
+	do        func(c net.Conn) error
+}
+
+// request asks for a path, and reads the whole answer.
+func request(c net.Conn, path, header string) error {
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, header); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
+}
+
+// untilEnd waits for the server's close.
+func untilEnd(c net.Conn) error {
+	_, err := io.Copy(io.Discard, c)
+	return err
+}
+
+// often is how many connections a client makes, if each takes no time.
+const often = 15
+
+func (c *client) times() int {
+	if strings.HasSuffix(c.reason, "_timeout") {
+		return 2
+	}
+	return often
+}
+
+var nginxClients = []client{
+	{"keep-alive that runs out", "application", "keepalive_timeout", "ngx_", func(c net.Conn) error {
+		if err := request(c, "/file", ""); err != nil {
+			return err
+		}
+		return untilEnd(c)
+	}},
+	{"Connection: close", "application", "app_close", "ngx_", func(c net.Conn) error {
+		if err := request(c, "/file", "Connection: close\r\n"); err != nil {
+			return err
+		}
+		return untilEnd(c)
+	}},
+	{"no request", "application", "idle_timeout", "ngx_", untilEnd},
+	{"client closes first", "peer", "peer_fin", "ngx_", func(c net.Conn) error {
+		for range 3 {
+			if err := request(c, "/file", ""); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{"client closes at once", "peer", "peer_fin", "ngx_", func(net.Conn) error { return nil }},
+	{"client resets", "peer", "peer_reset", "", func(c net.Conn) error {
+		if err := request(c, "/file", ""); err != nil {
+			return err
+		}
+		return c.(*net.TCPConn).SetLinger(0)
+	}},
+	{"client shuts down", "peer", "peer_fin", "ngx_", func(c net.Conn) error {
+		if err := request(c, "/file", ""); err != nil {
+			return err
+		}
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			return err
+		}
+		return untilEnd(c)
+	}},
+	{"upstream", "application", "app_close", "ngx_", func(c net.Conn) error {
+		if err := request(c, "/up", "Connection: close\r\n"); err != nil {
+			return err
+		}
+		return untilEnd(c)
+	}},
+}
+
+type closesDoc struct {
+	Closes []struct {
+		Pid         uint32
+		Comm        string
+		Direction   string
+		Rport       int
+		Lport       int
+		Initiator   string
+		Reason      string
+		Function    *string
+		AppToKernel *int64 `json:"app_to_kernel_ns"`
+		Idle        *int64 `json:"idle_ns"`
+	}
+}
+
+// TestNginx: who closed, by which function and why, held against clients that
+// know, for every connection, many of which are open at once and use each other's
+// descriptors again.
+func TestNginx(t *testing.T) {
+	kerneltest.Require(t)
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "from upstream") }))
+	defer up.Close()
+	n := startNginx(t, up.Listener.Addr().String())
+	r := recordNow(t, "-e", "nginx,tcp", "-p", fmt.Sprint(n.pid()), "-p", fmt.Sprint(n.worker()))
+
+	var mu sync.Mutex
+	truth := map[int]*client{}
+	var group sync.WaitGroup
+	failed := make(chan error, len(nginxClients))
+	for i := range nginxClients {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			cl := &nginxClients[i]
+			for range cl.times() {
+				c, err := net.Dial("tcp", n.addr())
+				if err != nil {
+					failed <- err
+					return
+				}
+				mu.Lock()
+				truth[c.LocalAddr().(*net.TCPAddr).Port] = cl
+				mu.Unlock()
+				if err := cl.do(c); err != nil {
+					failed <- fmt.Errorf("%s: %w", cl.name, err)
+				}
+				c.Close()
+			}
+		}()
+	}
+	group.Wait()
+	n.kill(t, truth, &mu)
+	close(failed)
+	for err := range failed {
+		t.Error(err)
+	}
+	r.stop()
+	n.check(t, r, truth)
+}
+
+var killedClient = client{name: "worker killed", initiator: "kernel", reason: "process_killed"}
+
+// kill ends the worker while connections are open.
+func (n *nginx) kill(t *testing.T, truth map[int]*client, mu *sync.Mutex) {
+	t.Helper()
+	var open []net.Conn
+	for range 10 {
+		c, err := net.Dial("tcp", n.addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := request(c, "/file", ""); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, c)
+		mu.Lock()
+		truth[c.LocalAddr().(*net.TCPAddr).Port] = &killedClient
+		mu.Unlock()
+	}
+	if err := syscall.Kill(n.worker(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range open {
+		if err := untilEnd(c); err != nil && !strings.Contains(err.Error(), "reset") {
+			t.Error(err)
+		}
+	}
+}
+
+func (n *nginx) check(t *testing.T, r *recorder, truth map[int]*client) {
+	t.Helper()
+	var doc closesDoc
+	r.analyze(&doc, "closes")
+	seen, upstream := 0, 0
+	for _, c := range doc.Closes {
+		if c.Direction == "connect" {
+			upstream++
+			continue
+		}
+		want := truth[c.Rport]
+		if c.Lport != n.port || want == nil {
+			t.Errorf("a connection that no client made: %+v", c)
+			continue
+		}
+		seen++
+		function := ""
+		if c.Function != nil {
+			function = *c.Function
+		}
+		if c.Initiator != want.initiator || c.Reason != want.reason || !strings.HasPrefix(function, want.function) || want.function == "" && function != "" {
+			t.Errorf("%s: %s, %s, %q; want %s, %s, %q", want.name, c.Initiator, c.Reason, function, want.initiator, want.reason, want.function)
+		}
+		if want.function != "" && (c.AppToKernel == nil || *c.AppToKernel <= 0 || *c.AppToKernel > 1e9) {
+			t.Errorf("%s: delay %v", want.name, c.AppToKernel)
+		}
+		if want.reason == "keepalive_timeout" && (c.Idle == nil || *c.Idle < 900e6 || *c.Idle > 10e9) {
+			t.Errorf("%s: idle %v", want.name, c.Idle)
+		}
+	}
+	if seen != len(truth) {
+		t.Errorf("%d connections, the clients made %d", seen, len(truth))
+	}
+	if upstream != often {
+		t.Errorf("%d connections to the upstream, want %d", upstream, often)
+	}
+}
