@@ -54,7 +54,7 @@ type moment struct {
 // analyses that there are for each, and lays their results side by side.
 func (o *timelineOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
 	res := &timelineResult{}
-	heap, err := (&heapOptions{}).Run(ctx, r, f)
+	heap, err := newHeapRunner(pflag.NewFlagSet("heap", pflag.ContinueOnError)).Run(ctx, r, f)
 	if err != nil {
 		return nil, err
 	}
