@@ -59,14 +59,18 @@ func (a Arch) codeAddress(v uint64) uint64 {
 // registers are those of one frame.
 type registers struct {
 	val   [maxRegs]uint64
-	known uint64 // bit set
+	from  [maxRegs]origin // what told the value
+	known uint64          // bit set
 }
 
 func (r *registers) get(reg uint8) (uint64, bool) {
 	return r.val[reg], r.known>>reg&1 != 0
 }
 
-func (r *registers) set(reg uint8, v uint64) {
-	r.val[reg] = v
+func (r *registers) set(reg uint8, v uint64) { r.copy(reg, v, 0) }
+
+// copy sets a register to what was read from somewhere.
+func (r *registers) copy(reg uint8, v uint64, from origin) {
+	r.val[reg], r.from[reg] = v, from
 	r.known |= 1 << reg
 }

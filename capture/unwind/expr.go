@@ -52,6 +52,7 @@ type expression struct {
 	code  cursor
 	regs  *registers
 	mem   *memory
+	needs *needs
 	stack [maxExprStack]uint64
 	n     int
 	why   End // of a failure
@@ -115,6 +116,7 @@ func (e *expression) pick(depth int) {
 func (e *expression) reg(n uint64) uint64 {
 	if n < maxRegs {
 		if v, ok := e.regs.get(uint8(n)); ok {
+			e.needs.frame(e.regs.from[n], v)
 			return v
 		}
 	}
@@ -126,6 +128,10 @@ func (e *expression) load(addr uint64, size int) uint64 {
 	if end != 0 {
 		return e.fail(end)
 	}
+	if size != 8 {
+		e.needs.lost = true
+	}
+	e.needs.frame(origin(addr), v)
 	return v
 }
 

@@ -61,6 +61,7 @@ func TestOracle(t *testing.T) {
 				if got, want := pcs(frames), s.pcs(); !slices.Equal(got, want) || end != Complete {
 					t.Fatalf("stop %d: ended: %v; frames\n got %v\nwant %v\n     %v", i, end, got, want, s.names())
 				}
+				checkNeeds(t, u, space, s.snapshot(), frames, end)
 			}
 			wantNames(t, r.Stops[0].names(), c.want)
 		})
@@ -80,7 +81,9 @@ func TestGo(t *testing.T) {
 			u := New(Options{})
 			space := r.space(t, u)
 			for i := range r.Stops {
-				frames, end := u.Unwind(space, r.Stops[i].snapshot(), nil)
+				snap := r.Stops[i].snapshot()
+				frames, end := u.Unwind(space, snap, nil)
+				checkNeeds(t, u, space, snap, frames, end)
 				names := progNames(t, prog, twin, space, frames)
 				if end != Complete {
 					t.Errorf("ended: %v, after %v", end, names)

@@ -50,6 +50,8 @@ type walk struct {
 	signaled bool // the frame was interrupted, not called from
 	crossed  bool // the frame that was left is where a signal handler returns to
 	seen     Mapping
+	from     origin // of what was recovered last
+	needs    needs
 }
 
 func (w *walk) start(space Space, snap *Snapshot) {
@@ -58,9 +60,11 @@ func (w *walk) start(space Space, snap *Snapshot) {
 	w.pc, w.isReturn, w.entry = snap.PC, snap.Point == Returned, snap.Point == Entry
 	w.signaled = !w.isReturn
 	w.seen, w.away = Mapping{}, false
+	w.needs.start(snap.SP)
+	w.expr.needs = &w.needs
 	w.regs.known = 0
 	w.regs.set(w.arch.sp, snap.SP)
-	w.regs.set(w.arch.fp, snap.FP)
+	w.regs.copy(w.arch.fp, snap.FP, register(w.arch.fp))
 	if snap.Arch == ARM64 && !w.isReturn {
 		w.regs.set(arm64LR, snap.LR)
 	}
@@ -70,7 +74,7 @@ func (w *walk) start(space Space, snap *Snapshot) {
 			continue
 		}
 		if next < len(snap.Regs) {
-			w.regs.set(reg, snap.Regs[next])
+			w.regs.copy(reg, snap.Regs[next], register(reg))
 		}
 		next++
 	}
@@ -157,6 +161,7 @@ func (w *walk) leaveEntry() End {
 	if end != 0 {
 		return end
 	}
+	w.needs.code(origin(sp), ra)
 	return w.arrive(w.returned(sp, ra), sp+8, 0)
 }
 
@@ -205,6 +210,7 @@ func (w *walk) byRule(r *rule) End {
 	if end != 0 {
 		return end
 	}
+	w.needs.code(w.from, ra)
 	newSP := cfa
 	for i := range r.saved {
 		s := &r.saved[i]
@@ -214,8 +220,9 @@ func (w *walk) byRule(r *rule) End {
 			w.regs.known &^= 1 << s.target
 		case s.target == w.arch.sp:
 			newSP = v
+			w.needs.frame(w.from, v)
 		default:
-			w.regs.set(s.target, v)
+			w.regs.copy(s.target, v, w.from)
 		}
 	}
 	extra := uint64(0)
@@ -240,21 +247,25 @@ func (w *walk) cfa(r *rule, old *registers) (uint64, End) {
 	if !ok {
 		return 0, BadStep
 	}
+	w.needs.frame(old.from[r.cfa.reg], v)
 	return v + uint64(r.cfa.off), 0
 }
 
 // recover finds the caller's value of a register.
 func (w *walk) recover(r *recipe, cfa uint64, old *registers) (uint64, End) {
+	w.from = 0
 	switch r.how {
 	case atCFA:
 		return w.slot(r, cfa+uint64(r.off))
 	case isCFA:
 		return cfa + uint64(r.off), 0
 	case inRegister:
+		w.from = old.from[r.reg]
 		if v, ok := old.get(r.reg); ok {
 			return v, 0
 		}
 	case unspecified, sameValue:
+		w.from = old.from[r.target]
 		// On arm64 the return address of a leaf function stays where it was.
 		if v, ok := old.get(r.target); ok && (w.signaled || r.target != w.arch.ra) {
 			return v, 0
@@ -272,6 +283,7 @@ func (w *walk) recover(r *recipe, cfa uint64, old *registers) (uint64, End) {
 // slot reads what is saved on the stack.
 func (w *walk) slot(r *recipe, addr uint64) (uint64, End) {
 	v, end := w.mem.load(addr, 8)
+	w.from = origin(addr)
 	if end == 0 && len(w.snap.Returns) > 0 {
 		v = w.returned(addr, v)
 	}
@@ -283,6 +295,9 @@ func (w *walk) slot(r *recipe, addr uint64) (uint64, End) {
 func (w *walk) byFramePointer() End {
 	sp := w.regs.val[w.arch.sp]
 	fp, ok := w.regs.get(w.arch.fp)
+	if ok {
+		w.needs.frame(w.regs.from[w.arch.fp], fp)
+	}
 	if !ok || fp < sp || fp%8 != 0 {
 		return NoRule
 	}
@@ -294,14 +309,18 @@ func (w *walk) byFramePointer() End {
 	if end != 0 {
 		return NoRule
 	}
+	w.needs.code(origin(fp+8), ra)
 	ra = w.snap.Arch.codeAddress(w.returned(fp+8, ra))
-	if ra == 0 && next == 0 {
-		return Complete
+	if ra == 0 {
+		w.needs.frame(origin(fp), next)
+		if next == 0 {
+			return Complete
+		}
 	}
 	if !w.isCalled(ra) {
 		return NoRule
 	}
-	w.regs.set(w.arch.fp, next)
+	w.regs.copy(w.arch.fp, next, origin(fp))
 	w.regs.known &= bits(w.arch.fp)
 	end = w.arrive(ra, fp+16, 0)
 	if w.snap.Arch == ARM64 {

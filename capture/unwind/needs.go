@@ -1,0 +1,55 @@
+package unwind
+
+// A Need is a word that the course of an unwinding depended on. Unwinding is a
+// function of these alone: a snapshot that has the same words at the same
+// distances from its stack pointer, taken where the same code is mapped, has
+// the same frames, whatever else is in it.
+type Need struct {
+	// Slot is the address of the word on the stack; 0: it is in Reg.
+	Slot uint64
+	Reg  uint8 // DWARF number
+	// Value is the word; of one that led to a frame, Relative, its distance
+	// from the snapshot's stack pointer.
+	Value    uint64
+	Relative bool
+}
+
+// Needs returns what the last call of [Unwinder.Unwind] depended on, in the
+// order in which it came to it, which itself depends on nothing else. ok is false if that
+// cannot be told. The slice is valid until the next call.
+func (u *Unwinder) Needs() (needs []Need, ok bool) {
+	n := &u.walk.needs
+	return n.list, !n.lost
+}
+
+// An origin is where a value was read: an address on the stack, or a register of
+// the snapshot by its number + 1; 0 if it was computed from what is needed already.
+type origin uint64
+
+func register(reg uint8) origin { return origin(reg) + 1 }
+
+type needs struct {
+	list []Need
+	sp   uint64
+	lost bool
+}
+
+func (n *needs) start(sp uint64) { n.list, n.sp, n.lost = n.list[:0], sp, false }
+
+// code notes a return address.
+func (n *needs) code(from origin, v uint64) { n.add(from, Need{Value: v}) }
+
+// frame notes a value that frames are found by.
+func (n *needs) frame(from origin, v uint64) { n.add(from, Need{Value: v - n.sp, Relative: true}) }
+
+func (n *needs) add(from origin, need Need) {
+	switch {
+	case from == 0:
+		return
+	case from <= maxRegs:
+		need.Reg = uint8(from - 1)
+	default:
+		need.Slot = uint64(from)
+	}
+	n.list = append(n.list, need)
+}
