@@ -15,8 +15,9 @@ type Batch struct {
 	// may be nil.
 	Cols [256][]Column
 
-	births     []uint32 // events that gave birth to a heap block
-	birthAddrs []uint64 // where
+	wholeOf    []StackID // by stack: what it turned out to be
+	births     []uint32  // events that gave birth to a heap block
+	birthAddrs []uint64  // where
 	birthSizes []uint64
 	times      [256][]uint64 // by kind, as they are stored
 	reuse      reuse

@@ -164,7 +164,7 @@ func (p *pipeline) batch(info *BlockInfo) (*Batch, error) {
 		return nil, r.damaged(info, fmt.Errorf("%w: %d events in %d bytes need %d bytes of memory", ErrLimit, info.Events, info.RawLen, cost))
 	}
 	b := p.take()
-	b.Info = *info
+	b.Info, b.wholeOf = *info, r.tables.wholeOf
 	payload, err := r.payload.read(info, &b.bufs)
 	if err == nil {
 		err = b.decode(payload)

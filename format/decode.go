@@ -194,6 +194,8 @@ func (b *Batch) column(kind, field byte, typ FieldType, enc byte, rows int, body
 	}
 	b.Cols[kind][field] = vals
 	switch typ {
+	case TypeStack:
+		whole(b.wholeOf, vals)
 	case TypeBlock:
 		b.birthKind[kind] = int8(field) + 1
 		return b.placed(enc & transMask)

@@ -30,7 +30,7 @@ type Header struct {
 	Start       ClockAnchor `json:"start"`
 	BootID      string      `json:"boot_id,omitempty"`
 	Packs       []string    `json:"packs,omitempty"`
-	Stacks      string      `json:"stacks,omitempty"`   // how stacks were taken: "fp", "none"
+	Stacks      string      `json:"stacks,omitempty"`   // how stacks were taken: "dwarf", "fp", "none"
 	Flush       int64       `json:"flush_ns,omitempty"` // how long the recorder kept events before it wrote them, at most
 
 	Extra map[string]json.RawMessage `json:"-"`
@@ -48,6 +48,10 @@ type Trailer struct {
 	// that reason, as far as known. The Writer sets both when a write fails.
 	Truncated bool   `json:"truncated,omitempty"`
 	Unwritten uint64 `json:"unwritten,omitempty"`
+
+	// StackEnds counts the events with a stack by how that ends, by the names of
+	// [StackEnd].
+	StackEnds map[string]uint64 `json:"stack_ends,omitempty"`
 
 	// Kinds sums up the events by kind, so that a reader need not count them.
 	// The Writer fills it in.

@@ -108,6 +108,7 @@ func (r *Reader) loadFacts() {
 // file if that is intact, else from every block that has some.
 func (r *Reader) loadTables() {
 	defer r.tables.indexSymbols()
+	defer r.tables.indexEnds()
 	var bufs buffers
 	for i := len(r.blocks) - 1; i >= 0; i-- {
 		if b := &r.blocks[i]; b.Type == BlockCopy {

@@ -23,10 +23,11 @@ const (
 	tableTasks   // pid, tid, space, uid, comm, start (zigzag)
 	tableSymbols // frame, function, file, line, flags (1 inlined); innermost first
 	tableProbes  // name, declaration (JSON), pack, role: strings
+	tableEnds    // stack, the stack that it turned out to be, why that ends
 	tableCount
 )
 
-var tableWidth = [tableCount]int{0, 3, 6, 2, 6, 5, 4}
+var tableWidth = [tableCount]int{0, 3, 6, 2, 6, 5, 4, 3}
 
 // tableRows collects the encoded rows of one table.
 type tableRows struct {
@@ -185,15 +186,19 @@ type tables struct {
 	tasks   rows[taskRow]
 	symbols rows[symbolRow]
 	probes  rows[probeRow]
+	ends    rows[endRow]
 
 	// symbolsOf is the run of rows in symbols that names a frame.
 	symbolsOf map[FrameID]symbolRun
+	// wholeOf and endOf are what ends says, by stack; nil if it says nothing.
+	wholeOf []StackID
+	endOf   []StackEnd
 
 	budget int64 // bytes that rows may still take
 }
 
 // bytes of memory that a row takes, about.
-var rowCost = [tableCount]int64{16, 16, 32, 8, 40, 80, 16}
+var rowCost = [tableCount]int64{16, 16, 32, 8, 40, 80, 16, 24}
 
 // load takes every row of a tables block that is not there yet.
 func (t *tables) load(payload []byte) error {
@@ -262,7 +267,7 @@ func (t *tables) section(table int, first uint32, n, width int, c *cursor) error
 // runs returns the largest number of runs of a table.
 func (t *tables) runs() int {
 	return max(len(t.strings.runs), len(t.modules.runs), len(t.frames.runs), len(t.stacks.runs), len(t.tasks.runs),
-		len(t.symbols.runs), len(t.probes.runs))
+		len(t.symbols.runs), len(t.probes.runs), len(t.ends.runs))
 }
 
 func (t *tables) putRow(table int, id uint32, v *[6]uint64) bool {
@@ -276,6 +281,8 @@ func (t *tables) putRow(table int, id uint32, v *[6]uint64) bool {
 		})
 	case tableStacks:
 		return t.stacks.put(id, StackNode{StackID(v[0]), FrameID(v[1])})
+	case tableEnds:
+		return t.ends.put(id, endRow{StackID(v[0]), StackID(v[1]), StackEnd(min(v[2], uint64(StackEnds)))})
 	case tableSymbols:
 		return t.symbols.put(id, symbolRow{FrameID(v[0]), StringID(v[1]), StringID(v[2]), uint32(v[3]), v[4]&1 != 0})
 	case tableProbes:

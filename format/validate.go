@@ -157,6 +157,7 @@ func (v *validator) tables() {
 			v.add(0, BlockTables, -1, "stack %d refers to frame %d, which there is not", id, s.Frame)
 		}
 	})
+	v.ends()
 	dense(v, "tasks", &t.tasks, func(id uint32, k taskRow) { str("task", id, k.comm) })
 	dense(v, "symbols", &t.symbols, func(id uint32, s symbolRow) {
 		str("symbol", id, s.function)
@@ -177,6 +178,19 @@ func (v *validator) probes() {
 		}
 		if _, err := v.r.probe(ProbeID(id)); err != nil {
 			v.add(0, BlockTables, -1, "probe %d: %v", id, err)
+		}
+	})
+}
+
+// ends checks what is said of stacks.
+func (v *validator) ends() {
+	t := &v.r.tables
+	dense(v, "ends", &t.ends, func(id uint32, e endRow) {
+		if !t.stacks.has(uint32(e.stack)) || !t.stacks.has(uint32(e.whole)) {
+			v.add(0, BlockTables, -1, "end %d says that stack %d is stack %d, one of which there is not", id, e.stack, e.whole)
+		}
+		if e.end >= StackEnds {
+			v.add(0, BlockTables, -1, "end %d of stack %d is of an unknown kind", id, e.stack)
 		}
 	})
 }

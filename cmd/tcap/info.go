@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -93,6 +94,7 @@ func printInfo(w io.Writer, s *summary, width int, all bool) {
 	t := s.Tables
 	p.row("tables", fmt.Sprintf("%s strings, %s modules, %s frames, %s stacks, %s tasks, %s symbols",
 		comma(t.Strings), comma(t.Modules), comma(t.Frames), comma(t.Stacks), comma(t.Tasks), comma(t.Symbols)))
+	p.stacks(s)
 	p.symbols(s)
 	for _, n := range s.Completeness.Notes {
 		p.row("warning", escape(n))
@@ -103,6 +105,26 @@ func printInfo(w io.Writer, s *summary, width int, all bool) {
 	p.modules(s, all)
 	fmt.Fprintln(w)
 	p.paragraph(s.trust())
+}
+
+// stacks says how many stacks are complete, and what is the matter with the others.
+func (p page) stacks(s *summary) {
+	var all uint64
+	for _, n := range s.StackEnds {
+		all += n
+	}
+	if all == 0 {
+		return
+	}
+	whole := s.StackEnds[format.EndComplete.String()]
+	text := fmt.Sprintf("complete for %s of %s events (%.4g %%)", humanize.Comma(int64(whole)), humanize.Comma(int64(all)),
+		math.Floor(1e4*float64(whole)/float64(all))/1e2) // 100 % is all
+	for end := range format.StackEnds {
+		if n := s.StackEnds[end.String()]; n > 0 && end != format.EndComplete {
+			text += fmt.Sprintf("; %s %s", humanize.Comma(int64(n)), end.Explain())
+		}
+	}
+	p.row("stacks", text)
 }
 
 func comma(n int) string { return humanize.Comma(int64(n)) }

@@ -25,12 +25,15 @@ type summary struct {
 	Events       uint64       `json:"events"`
 	// CountedFrom is "end" when the sums by kind were written there, else
 	// "blocks": the headers of the blocks tell no more than their sum.
-	CountedFrom string     `json:"counted_from"`
-	Kinds       []kindSum  `json:"kinds"`
-	Tables      tables     `json:"tables"`
-	Processes   []procSum  `json:"processes"`
-	Modules     []modSum   `json:"modules"`
-	Damage      []damageAt `json:"damage"`
+	CountedFrom string    `json:"counted_from"`
+	Kinds       []kindSum `json:"kinds"`
+	Tables      tables    `json:"tables"`
+	// StackEnds are the events with a stack by how that ends; null when the file
+	// does not say.
+	StackEnds map[string]uint64 `json:"stack_ends"`
+	Processes []procSum         `json:"processes"`
+	Modules   []modSum          `json:"modules"`
+	Damage    []damageAt        `json:"damage"`
 }
 
 // origin is the "capture" object of every document and what the header has beyond it.
@@ -151,6 +154,7 @@ func survey(r *format.Reader) *summary {
 		last = t.End.Mono
 		s.End = end{Clean: true, Reason: t.Reason, ExitStatus: t.ExitStatus, Unwritten: t.Unwritten}
 	}
+	s.StackEnds = t.StackEnds
 	s.Capture.DurationNs = max(last-h.Start.Mono, 0)
 	s.kinds(r, t, clean)
 	s.completeness(r, clean)

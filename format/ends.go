@@ -1,0 +1,107 @@
+package format
+
+// A StackEnd says why a stack has no more frames.
+type StackEnd uint8
+
+// Ends of stacks. Their numbers are on the wire.
+const (
+	EndUnknown  StackEnd = iota // nothing was said of it
+	EndComplete                 // at the start of the process or the thread
+	EndCopy                     // there is more than was copied of the stack
+	EndNoRule                   // in code that nothing describes how to unwind
+	EndNoCode                   // at a return address where no code is known
+	EndMisfit                   // what describes the code does not fit the stack
+	EndSwitched                 // at code that came from another stack
+	EndLimit                    // there are more frames than can be told
+	EndDropped                  // it was not unwound, for want of memory
+	EndWaiting                  // it was not unwound yet: `tcap symbolize` can
+	StackEnds                   // how many there are
+)
+
+var stackEnds = [StackEnds]string{
+	"unknown", "complete", "copy", "no_unwind_info", "no_code", "misfit", "switched", "limit", "dropped", "waiting",
+}
+
+// String returns the end's name, as in JSON.
+func (e StackEnd) String() string {
+	if e >= StackEnds {
+		return stackEnds[EndUnknown]
+	}
+	return stackEnds[e]
+}
+
+// An endRow says what a stack turned out to be: another row, perhaps itself.
+type endRow struct {
+	stack, whole StackID
+	end          StackEnd
+}
+
+var endTexts = [StackEnds]string{
+	"have an end of which nothing is known",
+	"are complete",
+	"have more than was copied of the stack (--stack-size)",
+	"end in code that nothing describes how to unwind",
+	"end at an address that is no known code",
+	"do not fit what describes their code",
+	"lead to another stack (as where Go calls C)",
+	"have too many frames",
+	"were not unwound for want of memory",
+	"are not unwound yet (tcap symbolize does it)",
+}
+
+// Explain says in words what is the matter with stacks that end so, after their number.
+func (e StackEnd) Explain() string {
+	if e >= StackEnds {
+		return endTexts[EndUnknown]
+	}
+	return endTexts[e]
+}
+
+// NewStack returns a row of its own for a stack of which only the innermost
+// frame is known so far. [Writer.EndStack] is to tell of the whole later.
+func (w *Writer) NewStack(f FrameID) StackID {
+	return StackID(w.addRow(tableStacks, 0, uint64(f)))
+}
+
+// EndStack says that a stack, which events may have referred to already, is
+// the one in row whole, and why that has no more frames. A stack that is what it
+// seemed is its own whole. A later call replaces what was said.
+func (w *Writer) EndStack(stack, whole StackID, end StackEnd) {
+	w.addRow(tableEnds, uint64(stack), uint64(whole), uint64(end))
+}
+
+// indexEnds finds what is said of each stack. The last that was said holds.
+func (t *tables) indexEnds() {
+	n := t.stacks.end()
+	for _, r := range t.ends.runs {
+		for _, row := range r.rows {
+			if row.stack == 0 || uint32(row.stack) >= n || uint32(row.whole) >= n || row.whole == 0 {
+				continue
+			}
+			if t.wholeOf == nil {
+				t.wholeOf, t.endOf = make([]StackID, n), make([]StackEnd, n)
+			}
+			t.wholeOf[row.stack], t.endOf[row.stack] = row.whole, row.end
+		}
+	}
+}
+
+// whole puts the stacks in the place of those that turned out to be them.
+func whole(of []StackID, stacks []uint64) {
+	if len(of) == 0 {
+		return
+	}
+	for i, v := range stacks {
+		if v < uint64(len(of)) && of[v] != 0 {
+			stacks[i] = uint64(of[v])
+		}
+	}
+}
+
+// StackEnd returns why a stack has no more frames.
+func (r *Reader) StackEnd(id StackID) StackEnd {
+	if int(id) < len(r.tables.endOf) {
+		return r.tables.endOf[id]
+	}
+	return EndUnknown
+}
