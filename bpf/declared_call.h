@@ -65,7 +65,9 @@ static __always_inline __u64 stack_of(struct pt_regs *ctx, const struct probe *p
 	t = this_thread();
 	if (!t)
 		return 0;
-	return p->flags & ProbeStack ? take_stack(ctx, t) : take_caller(ctx, t);
+	if (p->flags & ProbeStack)
+		return stacks_by == NoStacks ? 0 : walk_stack(ctx, t);
+	return take_caller(ctx, t);
 }
 
 /* Tells of a call that is over without a return. */

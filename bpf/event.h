@@ -10,6 +10,14 @@
 #define PATH_LEN 256
 #define NAME_LEN 48
 #define MAX_FRAMES 127
+#define MAX_STACK_BYTES (16 << 10)
+
+/* The registers that functions leave as they find them, the stack pointer apart. */
+#if defined(__TARGET_ARCH_x86)
+#define SAVED_REGS 6 /* rbx, rbp, r12 to r15 */
+#else
+#define SAVED_REGS 11 /* x19 to x29 */
+#endif
 
 /* What a record is; also the index of its loss counter. */
 enum kind {
@@ -37,6 +45,7 @@ enum kind {
 	TcpOpened,
 	TcpEnded,
 	Called,
+	Snapshot,
 	Count,
 };
 
@@ -73,6 +82,18 @@ struct stack { /* aux: number of frames */
 	struct hdr hdr;
 	__u64 hash;
 	__u64 ip[MAX_FRAMES + 1]; /* return addresses, innermost caller first */
+};
+
+/* The memory of a stack whose signature was not seen before. aux: bytes of
+ * memory; the record is only as long as they are. */
+struct snapshot {
+	struct hdr hdr;
+	__u64 id;
+	__u64 sp;
+	__u64 caller; /* the return address of the function that was entered */
+	__u32 code;   /* what was mapped as code, as a number */
+	__u32 depth;  /* bytes from sp to the end of the stack; 0: not known */
+	__u64 words[SAVED_REGS + MAX_STACK_BYTES / 8]; /* registers, then memory from sp on */
 };
 
 struct alloc {
@@ -327,6 +348,7 @@ union record {
 	enum tcp_act tcp_act_;
 	struct hdr hdr;
 	struct stack stack;
+	struct snapshot snapshot;
 	struct alloc alloc;
 	struct realloc realloc;
 	struct free free;

@@ -23,7 +23,9 @@ struct {
 	__type(value, __u8);
 } stacks SEC(".maps");
 
-const volatile bool want_stacks = true;
+/* How stacks are taken. */
+enum { NoStacks, FramePointers, Snapshots };
+const volatile __u32 stacks_by = FramePointers;
 
 /* The recorder's own process. What carries the programs is bound to it, so that
  * it would be recorded where it has a libc of its own and not as a target. */
@@ -110,15 +112,13 @@ static __always_inline bool is_frame(__u64 fp, __u64 sp)
  * at the first that leads nowhere. (bpf_get_stack misses the caller here, and
  * faults where there is no frame pointer.)
  */
-static __always_inline __u64 take_stack(struct pt_regs *ctx, struct thread *t)
+static __always_inline __u64 walk_stack(struct pt_regs *ctx, struct thread *t)
 {
 	struct stack *s = &t->stack;
 	__u64 fp = PT_REGS_FP(ctx), sp = PT_REGS_SP(ctx), caller = 0;
 	struct frame f;
 	__u32 n = 1;
 
-	if (!want_stacks)
-		return 0;
 #if defined(__TARGET_ARCH_x86)
 	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)sp))
 		return 0;
@@ -138,6 +138,17 @@ static __always_inline __u64 take_stack(struct pt_regs *ctx, struct thread *t)
 	if (!bpf_map_lookup_elem(&stacks, &s->hash))
 		send_stack(s, n);
 	return s->hash;
+}
+
+static __always_inline __u64 take_stack(struct pt_regs *ctx, struct thread *t)
+{
+	switch (stacks_by) {
+	case FramePointers:
+		return walk_stack(ctx, t);
+	case Snapshots:
+		return snapshot_stack(ctx);
+	}
+	return 0;
 }
 
 /* The size of an array. One that does not fit fails, and must look neither small

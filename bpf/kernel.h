@@ -20,7 +20,7 @@ typedef struct {
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long di, si, dx, cx, r8, r9, r10, ax, bp, sp, ip, orig_ax;
+	unsigned long di, si, dx, cx, r8, r9, r10, ax, bp, sp, ip, orig_ax, bx, r12, r13, r14, r15;
 } __core;
 #else
 struct user_pt_regs {
@@ -67,11 +67,47 @@ struct file {
 	void *private_data;
 } __core;
 
+struct xol_area {
+	unsigned long vaddr;
+} __core;
+
+struct uprobes_state {
+	struct xol_area *xol_area;
+} __core;
+
 struct mm_struct {
 	unsigned long start_code;
 	unsigned long end_code;
+	unsigned long start_stack;
+	unsigned long saved_auxv[50];
 	struct file *exe_file;
+	struct uprobes_state uprobes_state;
 } __core;
+
+/* A call whose return is probed. */
+struct return_instance {
+	unsigned long stack; /* where its return address was */
+	unsigned long orig_ret_vaddr;
+	struct return_instance *next;
+} __core;
+
+struct uprobe_task {
+	struct return_instance *return_instances;
+} __core;
+
+#if defined(__TARGET_ARCH_x86)
+struct thread_struct {
+	unsigned long fsbase;
+} __core;
+#define THREAD_POINTER(task) ((task)->thread.fsbase)
+#else
+struct thread_struct {
+	struct {
+		unsigned long tp_value;
+	} uw;
+} __core;
+#define THREAD_POINTER(task) ((task)->thread.uw.tp_value)
+#endif
 
 struct fdtable {
 	unsigned int max_fds;
@@ -100,6 +136,15 @@ struct task_struct {
 	struct files_struct *files;
 	struct signal_struct *signal;
 	const struct cred *cred;
+	struct uprobe_task *utask;
+	struct thread_struct thread;
+} __core;
+
+struct vm_area_struct {
+	unsigned long vm_start;
+	unsigned long vm_end;
+	struct mm_struct *vm_mm;
+	unsigned long vm_flags;
 } __core;
 
 struct linux_binprm {
@@ -207,6 +252,12 @@ struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+} __core;
+
+struct bpf_iter__task_vma {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	struct vm_area_struct *vma;
 } __core;
 
 struct bpf_iter__task_file {

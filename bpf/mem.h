@@ -6,8 +6,10 @@
  */
 #pragma once
 
-#define PROT_EXEC 4
+#define MAP_FIXED 0x10
 #define MAP_ANONYMOUS 0x20
+#define MREMAP_FIXED 2
+#define PAGE_MASK 4095ull
 
 #ifndef PT_REGS_PARM6_CORE_SYSCALL /* libbpf has it since 1.2 */
 #if defined(__TARGET_ARCH_x86)
@@ -105,6 +107,25 @@ static __always_inline void emit_mapping(const struct args *args, __u64 start)
 	SUBMIT_NOW(e);
 }
 
+static __always_inline __u64 page_end(__u64 addr)
+{
+	return (addr + PAGE_MASK) & ~PAGE_MASK;
+}
+
+/* Code comes, and goes, for signatures of stacks: before anything is told. */
+static __always_inline void code_mapped(__u64 start, __u64 length, bool exec, bool over)
+{
+	__u64 end = page_end(start + length);
+	struct code *c;
+
+	if (stacks_by != Snapshots || !(exec || over) || !(c = add_code((__u64)current_mm())))
+		return;
+	if (over)
+		code_vanishes(c, start, end);
+	if (exec)
+		code_appears(c, start, end);
+}
+
 SEC("tracepoint/syscalls/sys_exit_mmap")
 int exit_mmap(struct sys_exit *ctx)
 {
@@ -113,6 +134,7 @@ int exit_mmap(struct sys_exit *ctx)
 
 	if (!told(ctx, &args))
 		return 0;
+	code_mapped(ctx->ret, args.a[1], args.a[2] & PROT_EXEC, args.a[3] & MAP_FIXED);
 	e = RESERVE(map, Map);
 	if (e) {
 		e->hdr.aux = nested();
@@ -135,7 +157,11 @@ int exit_munmap(struct sys_exit *ctx)
 	struct args args;
 	struct unmap *e;
 
-	if (!told(ctx, &args) || !(e = RESERVE(unmap, Unmap)))
+	if (!told(ctx, &args))
+		return 0;
+	code_mapped(args.a[0], args.a[1], false, true);
+	e = RESERVE(unmap, Unmap);
+	if (!e)
 		return 0;
 	e->hdr.aux = nested();
 	e->addr = args.a[0];
@@ -144,13 +170,27 @@ int exit_munmap(struct sys_exit *ctx)
 	return 0;
 }
 
+/* Whether what was at an address may have been code. */
+static __always_inline bool moved_code(__u64 from)
+{
+	struct code *c = code_of((__u64)current_mm());
+
+	return c && is_code(c, from);
+}
+
 SEC("tracepoint/syscalls/sys_exit_mremap")
 int exit_mremap(struct sys_exit *ctx)
 {
 	struct args args;
 	struct remap *e;
 
-	if (!told(ctx, &args) || !(e = RESERVE(remap, Remap)))
+	if (!told(ctx, &args))
+		return 0;
+	/* What is moved may be code, which is as rare as it is cheap to take for it. */
+	code_mapped(args.a[0], args.a[1], false, true);
+	code_mapped(ctx->ret, args.a[2], moved_code(args.a[0]), args.a[3] & MREMAP_FIXED);
+	e = RESERVE(remap, Remap);
+	if (!e)
 		return 0;
 	e->hdr.aux = nested();
 	e->old = args.a[0];
@@ -175,5 +215,16 @@ int exit_brk(struct sys_exit *ctx)
 	e->asked = args.a[0];
 	e->now = ctx->ret;
 	SUBMIT(e);
+	return 0;
+}
+
+/* Compilers that work at run time write their code first. */
+SEC("tracepoint/syscalls/sys_exit_mprotect")
+int exit_mprotect(struct sys_exit *ctx)
+{
+	struct args args;
+
+	if (told(ctx, &args))
+		code_mapped(args.a[0], args.a[1], args.a[2] & PROT_EXEC, false);
 	return 0;
 }

@@ -27,6 +27,8 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 		return 0;
 	if (child_pid != pid)
 		add_target(child_pid);
+	if (stacks_by == Snapshots && parent->mm != child->mm)
+		code_of_child((__u64)parent->mm, (__u64)child->mm);
 	e = RESERVE(fork, Fork);
 	if (!e)
 		return 0;
@@ -69,6 +71,8 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 			return 0;
 		add_target(pid);
 	}
+	if (stacks_by == Snapshots)
+		code_of_image(task->mm);
 	e = RESERVE(exec, Exec);
 	if (!e)
 		return 0;
@@ -109,6 +113,41 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	e->code = task->signal->group_exit_code ?: task->exit_code;
 	e->pad = 0;
 	SUBMIT(e);
+	return 0;
+}
+
+/* The address space is gone. */
+SEC("tp_btf/exit_mmap")
+int BPF_PROG(space_gone, struct mm_struct *mm)
+{
+	__u64 key = (__u64)mm;
+
+	bpf_map_delete_elem(&codes, &key);
+	return 0;
+}
+
+/* Where targets that run already have code. The second walk says that it is all. */
+#define VM_EXEC 4
+__u32 last_walk = 0;
+
+SEC("iter/task_vma")
+int code_there(struct bpf_iter__task_vma *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct vm_area_struct *vma = ctx->vma;
+	struct code *c;
+
+	if (!task || !vma || task->pid != task->tgid || !is_target(task->tgid))
+		return 0;
+	c = add_code((__u64)vma->vm_mm);
+	if (!c)
+		return 0;
+	if (vma->vm_flags & VM_EXEC)
+		code_appears(c, vma->vm_start, vma->vm_end);
+	if (!last_walk)
+		c->walked = 1;
+	else if (c->walked)
+		c->whole = 1;
 	return 0;
 }
 

@@ -40,10 +40,31 @@ type RawCalled struct {
 	Num      [32]uint64
 }
 
+type RawCode struct {
+	_      structs.HostLayout
+	Number uint32
+	Whole  uint32
+	Walked uint32
+	Many   uint32
+	Bits   [512]uint64
+	At     [256]struct {
+		_     structs.HostLayout
+		Start uint64
+		End   uint64
+	}
+}
+
 type RawComm struct {
 	_    structs.HostLayout
 	Hdr  RawHdr
 	Comm [16]int8
+}
+
+type RawEdge struct {
+	_    structs.HostLayout
+	From uint32
+	At   uint32
+	Word uint64
 }
 
 type RawExec struct {
@@ -143,7 +164,8 @@ const (
 	RawKindTcpOpened     RawKind = 22
 	RawKindTcpEnded      RawKind = 23
 	RawKindCalled        RawKind = 24
-	RawKindCount         RawKind = 25
+	RawKindSnapshot      RawKind = 25
+	RawKindCount         RawKind = 26
 )
 
 type RawMap struct {
@@ -223,6 +245,13 @@ type RawRemap struct {
 	Length    uint64
 }
 
+type RawScratch struct {
+	_    structs.HostLayout
+	Busy uint32
+	Pad  uint32
+	Snap RawSnapshot
+}
+
 type RawShape uint32
 
 const (
@@ -249,11 +278,32 @@ const (
 	RawSlotSlotCount    RawSlot = 48
 )
 
+type RawSnapshot struct {
+	_      structs.HostLayout
+	Hdr    RawHdr
+	Id     uint64
+	Sp     uint64
+	Caller uint64
+	Code   uint32
+	Depth  uint32
+	Words  [2059]uint64
+}
+
 type RawStack struct {
 	_    structs.HostLayout
 	Hdr  RawHdr
 	Hash uint64
 	Ip   [128]uint64
+}
+
+type RawStepRow struct {
+	_     structs.HostLayout
+	Id    uint64
+	Next  uint32
+	Count uint16
+	Bytes uint16
+	At    [16]uint16
+	Want  [16]uint64
 }
 
 type RawTcpAccept struct {
@@ -428,9 +478,11 @@ const (
 	RawMapAccepted          = "accepted"
 	RawMapCallers           = "callers"
 	RawMapClosing           = "closing"
+	RawMapCodes             = "codes"
 	RawMapComms             = "comms"
 	RawMapConnections       = "connections"
 	RawMapConnects          = "connects"
+	RawMapEdges             = "edges"
 	RawMapEvents            = "events"
 	RawMapFunctions         = "functions"
 	RawMapListeners         = "listeners"
@@ -439,15 +491,20 @@ const (
 	RawMapNoCaller          = "no_caller"
 	RawMapPlaces            = "places"
 	RawMapProbes            = "probes"
+	RawMapScratches         = "scratches"
 	RawMapSeen              = "seen"
+	RawMapSignatures        = "signatures"
 	RawMapStacks            = "stacks"
+	RawMapSteps             = "steps"
 	RawMapTargets           = "targets"
 	RawMapThreads           = "threads"
+	RawMapWays              = "ways"
 	RawProgCallEnter        = "call_enter"
 	RawProgCallKernel       = "call_kernel"
 	RawProgCallKernelReturn = "call_kernel_return"
 	RawProgCallReturn       = "call_return"
 	RawProgCallTracepoint   = "call_tracepoint"
+	RawProgCodeThere        = "code_there"
 	RawProgEnterClose       = "enter_close"
 	RawProgEnterConnect     = "enter_connect"
 	RawProgEnterShutdown    = "enter_shutdown"
@@ -456,6 +513,7 @@ const (
 	RawProgExitBrk          = "exit_brk"
 	RawProgExitConnect      = "exit_connect"
 	RawProgExitMmap         = "exit_mmap"
+	RawProgExitMprotect     = "exit_mprotect"
 	RawProgExitMremap       = "exit_mremap"
 	RawProgExitMunmap       = "exit_munmap"
 	RawProgHeapEnter        = "heap_enter"
@@ -464,6 +522,7 @@ const (
 	RawProgProcessExec      = "process_exec"
 	RawProgProcessExit      = "process_exit"
 	RawProgProcessFork      = "process_fork"
+	RawProgSpaceGone        = "space_gone"
 	RawProgTaskRenamed      = "task_renamed"
 	RawProgTcpChanged       = "tcp_changed"
 	RawProgTcpChangedAgain  = "tcp_changed_again"
@@ -473,15 +532,18 @@ const (
 	RawProgTcpRetransmitted = "tcp_retransmitted"
 	RawProgTcpSockets       = "tcp_sockets"
 	RawVarCallerRoom        = "caller_room"
+	RawVarCodeNumber        = "code_number"
+	RawVarLastWalk          = "last_walk"
 	RawVarMatchComms        = "match_comms"
 	RawVarRecordRoom        = "record_room"
 	RawVarRecorder          = "recorder"
+	RawVarStackBytes        = "stack_bytes"
+	RawVarStacksBy          = "stacks_by"
 	RawVarTcpAll            = "tcp_all"
 	RawVarTextRoom          = "text_room"
 	RawVarTickNs            = "tick_ns"
 	RawVarWakeForks         = "wake_forks"
 	RawVarWalk              = "walk"
-	RawVarWantStacks        = "want_stacks"
 )
 
 // LoadRaw returns the embedded CollectionSpec for Raw.
@@ -531,6 +593,7 @@ type RawProgramSpecs struct {
 	CallKernelReturn *ebpf.ProgramSpec `ebpf:"call_kernel_return"`
 	CallReturn       *ebpf.ProgramSpec `ebpf:"call_return"`
 	CallTracepoint   *ebpf.ProgramSpec `ebpf:"call_tracepoint"`
+	CodeThere        *ebpf.ProgramSpec `ebpf:"code_there"`
 	EnterClose       *ebpf.ProgramSpec `ebpf:"enter_close"`
 	EnterConnect     *ebpf.ProgramSpec `ebpf:"enter_connect"`
 	EnterShutdown    *ebpf.ProgramSpec `ebpf:"enter_shutdown"`
@@ -539,6 +602,7 @@ type RawProgramSpecs struct {
 	ExitBrk          *ebpf.ProgramSpec `ebpf:"exit_brk"`
 	ExitConnect      *ebpf.ProgramSpec `ebpf:"exit_connect"`
 	ExitMmap         *ebpf.ProgramSpec `ebpf:"exit_mmap"`
+	ExitMprotect     *ebpf.ProgramSpec `ebpf:"exit_mprotect"`
 	ExitMremap       *ebpf.ProgramSpec `ebpf:"exit_mremap"`
 	ExitMunmap       *ebpf.ProgramSpec `ebpf:"exit_munmap"`
 	HeapEnter        *ebpf.ProgramSpec `ebpf:"heap_enter"`
@@ -547,6 +611,7 @@ type RawProgramSpecs struct {
 	ProcessExec      *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExit      *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork      *ebpf.ProgramSpec `ebpf:"process_fork"`
+	SpaceGone        *ebpf.ProgramSpec `ebpf:"space_gone"`
 	TaskRenamed      *ebpf.ProgramSpec `ebpf:"task_renamed"`
 	TcpChanged       *ebpf.ProgramSpec `ebpf:"tcp_changed"`
 	TcpChangedAgain  *ebpf.ProgramSpec `ebpf:"tcp_changed_again"`
@@ -564,9 +629,11 @@ type RawMapSpecs struct {
 	Accepted    *ebpf.MapSpec `ebpf:"accepted"`
 	Callers     *ebpf.MapSpec `ebpf:"callers"`
 	Closing     *ebpf.MapSpec `ebpf:"closing"`
+	Codes       *ebpf.MapSpec `ebpf:"codes"`
 	Comms       *ebpf.MapSpec `ebpf:"comms"`
 	Connections *ebpf.MapSpec `ebpf:"connections"`
 	Connects    *ebpf.MapSpec `ebpf:"connects"`
+	Edges       *ebpf.MapSpec `ebpf:"edges"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Functions   *ebpf.MapSpec `ebpf:"functions"`
 	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
@@ -575,10 +642,14 @@ type RawMapSpecs struct {
 	NoCaller    *ebpf.MapSpec `ebpf:"no_caller"`
 	Places      *ebpf.MapSpec `ebpf:"places"`
 	Probes      *ebpf.MapSpec `ebpf:"probes"`
+	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
 	Seen        *ebpf.MapSpec `ebpf:"seen"`
+	Signatures  *ebpf.MapSpec `ebpf:"signatures"`
 	Stacks      *ebpf.MapSpec `ebpf:"stacks"`
+	Steps       *ebpf.MapSpec `ebpf:"steps"`
 	Targets     *ebpf.MapSpec `ebpf:"targets"`
 	Threads     *ebpf.MapSpec `ebpf:"threads"`
+	Ways        *ebpf.MapSpec `ebpf:"ways"`
 }
 
 // RawVariableSpecs contains global variables before they are loaded into the kernel.
@@ -586,15 +657,18 @@ type RawMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawVariableSpecs struct {
 	CallerRoom *ebpf.VariableSpec `ebpf:"caller_room"`
+	CodeNumber *ebpf.VariableSpec `ebpf:"code_number"`
+	LastWalk   *ebpf.VariableSpec `ebpf:"last_walk"`
 	MatchComms *ebpf.VariableSpec `ebpf:"match_comms"`
 	RecordRoom *ebpf.VariableSpec `ebpf:"record_room"`
 	Recorder   *ebpf.VariableSpec `ebpf:"recorder"`
+	StackBytes *ebpf.VariableSpec `ebpf:"stack_bytes"`
+	StacksBy   *ebpf.VariableSpec `ebpf:"stacks_by"`
 	TcpAll     *ebpf.VariableSpec `ebpf:"tcp_all"`
 	TextRoom   *ebpf.VariableSpec `ebpf:"text_room"`
 	TickNs     *ebpf.VariableSpec `ebpf:"tick_ns"`
 	WakeForks  *ebpf.VariableSpec `ebpf:"wake_forks"`
 	Walk       *ebpf.VariableSpec `ebpf:"walk"`
-	WantStacks *ebpf.VariableSpec `ebpf:"want_stacks"`
 }
 
 // RawObjects contains all objects after they have been loaded into the kernel.
@@ -620,9 +694,11 @@ type RawMaps struct {
 	Accepted    *ebpf.Map `ebpf:"accepted"`
 	Callers     *ebpf.Map `ebpf:"callers"`
 	Closing     *ebpf.Map `ebpf:"closing"`
+	Codes       *ebpf.Map `ebpf:"codes"`
 	Comms       *ebpf.Map `ebpf:"comms"`
 	Connections *ebpf.Map `ebpf:"connections"`
 	Connects    *ebpf.Map `ebpf:"connects"`
+	Edges       *ebpf.Map `ebpf:"edges"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Functions   *ebpf.Map `ebpf:"functions"`
 	Listeners   *ebpf.Map `ebpf:"listeners"`
@@ -631,10 +707,14 @@ type RawMaps struct {
 	NoCaller    *ebpf.Map `ebpf:"no_caller"`
 	Places      *ebpf.Map `ebpf:"places"`
 	Probes      *ebpf.Map `ebpf:"probes"`
+	Scratches   *ebpf.Map `ebpf:"scratches"`
 	Seen        *ebpf.Map `ebpf:"seen"`
+	Signatures  *ebpf.Map `ebpf:"signatures"`
 	Stacks      *ebpf.Map `ebpf:"stacks"`
+	Steps       *ebpf.Map `ebpf:"steps"`
 	Targets     *ebpf.Map `ebpf:"targets"`
 	Threads     *ebpf.Map `ebpf:"threads"`
+	Ways        *ebpf.Map `ebpf:"ways"`
 }
 
 func (m *RawMaps) Close() error {
@@ -642,9 +722,11 @@ func (m *RawMaps) Close() error {
 		m.Accepted,
 		m.Callers,
 		m.Closing,
+		m.Codes,
 		m.Comms,
 		m.Connections,
 		m.Connects,
+		m.Edges,
 		m.Events,
 		m.Functions,
 		m.Listeners,
@@ -653,10 +735,14 @@ func (m *RawMaps) Close() error {
 		m.NoCaller,
 		m.Places,
 		m.Probes,
+		m.Scratches,
 		m.Seen,
+		m.Signatures,
 		m.Stacks,
+		m.Steps,
 		m.Targets,
 		m.Threads,
+		m.Ways,
 	)
 }
 
@@ -665,15 +751,18 @@ func (m *RawMaps) Close() error {
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawVariables struct {
 	CallerRoom *ebpf.Variable `ebpf:"caller_room"`
+	CodeNumber *ebpf.Variable `ebpf:"code_number"`
+	LastWalk   *ebpf.Variable `ebpf:"last_walk"`
 	MatchComms *ebpf.Variable `ebpf:"match_comms"`
 	RecordRoom *ebpf.Variable `ebpf:"record_room"`
 	Recorder   *ebpf.Variable `ebpf:"recorder"`
+	StackBytes *ebpf.Variable `ebpf:"stack_bytes"`
+	StacksBy   *ebpf.Variable `ebpf:"stacks_by"`
 	TcpAll     *ebpf.Variable `ebpf:"tcp_all"`
 	TextRoom   *ebpf.Variable `ebpf:"text_room"`
 	TickNs     *ebpf.Variable `ebpf:"tick_ns"`
 	WakeForks  *ebpf.Variable `ebpf:"wake_forks"`
 	Walk       *ebpf.Variable `ebpf:"walk"`
-	WantStacks *ebpf.Variable `ebpf:"want_stacks"`
 }
 
 // RawPrograms contains all programs after they have been loaded into the kernel.
@@ -685,6 +774,7 @@ type RawPrograms struct {
 	CallKernelReturn *ebpf.Program `ebpf:"call_kernel_return"`
 	CallReturn       *ebpf.Program `ebpf:"call_return"`
 	CallTracepoint   *ebpf.Program `ebpf:"call_tracepoint"`
+	CodeThere        *ebpf.Program `ebpf:"code_there"`
 	EnterClose       *ebpf.Program `ebpf:"enter_close"`
 	EnterConnect     *ebpf.Program `ebpf:"enter_connect"`
 	EnterShutdown    *ebpf.Program `ebpf:"enter_shutdown"`
@@ -693,6 +783,7 @@ type RawPrograms struct {
 	ExitBrk          *ebpf.Program `ebpf:"exit_brk"`
 	ExitConnect      *ebpf.Program `ebpf:"exit_connect"`
 	ExitMmap         *ebpf.Program `ebpf:"exit_mmap"`
+	ExitMprotect     *ebpf.Program `ebpf:"exit_mprotect"`
 	ExitMremap       *ebpf.Program `ebpf:"exit_mremap"`
 	ExitMunmap       *ebpf.Program `ebpf:"exit_munmap"`
 	HeapEnter        *ebpf.Program `ebpf:"heap_enter"`
@@ -701,6 +792,7 @@ type RawPrograms struct {
 	ProcessExec      *ebpf.Program `ebpf:"process_exec"`
 	ProcessExit      *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork      *ebpf.Program `ebpf:"process_fork"`
+	SpaceGone        *ebpf.Program `ebpf:"space_gone"`
 	TaskRenamed      *ebpf.Program `ebpf:"task_renamed"`
 	TcpChanged       *ebpf.Program `ebpf:"tcp_changed"`
 	TcpChangedAgain  *ebpf.Program `ebpf:"tcp_changed_again"`
@@ -718,6 +810,7 @@ func (p *RawPrograms) Close() error {
 		p.CallKernelReturn,
 		p.CallReturn,
 		p.CallTracepoint,
+		p.CodeThere,
 		p.EnterClose,
 		p.EnterConnect,
 		p.EnterShutdown,
@@ -726,6 +819,7 @@ func (p *RawPrograms) Close() error {
 		p.ExitBrk,
 		p.ExitConnect,
 		p.ExitMmap,
+		p.ExitMprotect,
 		p.ExitMremap,
 		p.ExitMunmap,
 		p.HeapEnter,
@@ -734,6 +828,7 @@ func (p *RawPrograms) Close() error {
 		p.ProcessExec,
 		p.ProcessExit,
 		p.ProcessFork,
+		p.SpaceGone,
 		p.TaskRenamed,
 		p.TcpChanged,
 		p.TcpChangedAgain,

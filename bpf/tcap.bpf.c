@@ -18,6 +18,8 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #include "event.h"
 #include "ring.h"
 #include "thread.h"
+#include "code.h"
+#include "snapshot.h"
 #include "heap.h"
 #include "declared.h"
 #include "declared_fetch.h"

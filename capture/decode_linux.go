@@ -20,20 +20,21 @@ type decoder struct {
 
 // The records of TCP are decoded by their own package.
 var decoders = withTCP([bpf.RawKindCount]decoder{
-	bpf.RawKindStack:   {format.KindInvalid, (*recorder).stack},
-	bpf.RawKindAlloc:   {format.KindAlloc, (*recorder).alloc},
-	bpf.RawKindRealloc: {format.KindRealloc, (*recorder).realloc},
-	bpf.RawKindFree:    {format.KindFree, (*recorder).free},
-	bpf.RawKindMap:     {format.KindMap, (*recorder).memMap},
-	bpf.RawKindUnmap:   {format.KindUnmap, (*recorder).memUnmap},
-	bpf.RawKindRemap:   {format.KindRemap, (*recorder).memRemap},
-	bpf.RawKindBrk:     {format.KindBrk, (*recorder).memBrk},
-	bpf.RawKindFork:    {format.KindFork, (*recorder).fork},
-	bpf.RawKindExec:    {format.KindExec, (*recorder).exec},
-	bpf.RawKindExit:    {format.KindExit, (*recorder).exit},
-	bpf.RawKindComm:    {format.KindComm, (*recorder).comm},
-	bpf.RawKindMapping: {format.KindMapping, (*recorder).mapping},
-	bpf.RawKindCalled:  {format.KindCall, (*recorder).called},
+	bpf.RawKindStack:    {format.KindInvalid, (*recorder).stack},
+	bpf.RawKindSnapshot: {format.KindInvalid, (*recorder).snapshot},
+	bpf.RawKindAlloc:    {format.KindAlloc, (*recorder).alloc},
+	bpf.RawKindRealloc:  {format.KindRealloc, (*recorder).realloc},
+	bpf.RawKindFree:     {format.KindFree, (*recorder).free},
+	bpf.RawKindMap:      {format.KindMap, (*recorder).memMap},
+	bpf.RawKindUnmap:    {format.KindUnmap, (*recorder).memUnmap},
+	bpf.RawKindRemap:    {format.KindRemap, (*recorder).memRemap},
+	bpf.RawKindBrk:      {format.KindBrk, (*recorder).memBrk},
+	bpf.RawKindFork:     {format.KindFork, (*recorder).fork},
+	bpf.RawKindExec:     {format.KindExec, (*recorder).exec},
+	bpf.RawKindExit:     {format.KindExit, (*recorder).exit},
+	bpf.RawKindComm:     {format.KindComm, (*recorder).comm},
+	bpf.RawKindMapping:  {format.KindMapping, (*recorder).mapping},
+	bpf.RawKindCalled:   {format.KindCall, (*recorder).called},
 })
 
 // decode handles one record of the ring.
@@ -84,7 +85,7 @@ func (r *recorder) alloc(rec []byte) error {
 	e := r.event(format.KindAlloc, &a.Hdr)
 	e.V[format.AllocAddr] = a.Addr
 	e.V[format.AllocSize] = a.Size
-	e.V[format.AllocStack] = uint64(r.stacks.row(a.Stack, r.procs.last.proc.space))
+	e.V[format.AllocStack] = uint64(r.stackRow(a.Stack))
 	e.V[format.AllocFn] = uint64(a.Hdr.Fn)
 	return r.w.Append(e)
 }
@@ -98,7 +99,7 @@ func (r *recorder) realloc(rec []byte) error {
 	e.V[format.ReallocOld] = a.Old
 	e.V[format.ReallocAddr] = a.Addr
 	e.V[format.ReallocSize] = a.Size
-	e.V[format.ReallocStack] = uint64(r.stacks.row(a.Stack, r.procs.last.proc.space))
+	e.V[format.ReallocStack] = uint64(r.stackRow(a.Stack))
 	e.V[format.ReallocFn] = uint64(a.Hdr.Fn)
 	e.V[format.ReallocDuration] = a.Hdr.Time - min(a.Entry, a.Hdr.Time)
 	return r.w.Append(e)

@@ -67,6 +67,7 @@ type result struct {
 	said  []string          // facts, in order
 	value map[string]string // key=value lines
 	notes string            // what tcap said on stderr
+	out   string            // all that the program said
 }
 
 func options(t *testing.T) (capture.Options, *bytes.Buffer) {
@@ -110,8 +111,8 @@ func recordWith(t *testing.T, o capture.Options, notes *bytes.Buffer, argv ...st
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &result{t: t, path: o.Output, sum: sum, notes: notes.String()}
-	r.hear(string(text))
+	r := &result{t: t, path: o.Output, sum: sum, notes: notes.String(), out: string(text)}
+	r.hear(r.out)
 	return r
 }
 

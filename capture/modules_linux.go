@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tcap-dev/tcap/capture/probe"
+	"github.com/tcap-dev/tcap/capture/snapshot"
 	"github.com/tcap-dev/tcap/capture/symbol"
 	"github.com/tcap-dev/tcap/format"
 	"golang.org/x/sys/unix"
@@ -19,6 +20,7 @@ type module struct {
 	path string          // as its process names it
 	file *os.File        // the very file, whatever its name points at by now; nil when it could not be opened
 	jit  *symbol.PerfMap // of code that a program made itself, in place of a file
+	code *snapshot.File  // as it is unwound
 }
 
 // moduleKey is how the kernel tells files apart in /proc/PID/maps.
@@ -122,9 +124,11 @@ func (ms *modules) add(pid uint32, key moduleKey, mod *module) *module {
 		mod.file = nil
 		ms.Unnamed++
 	}
+	mod.code = &snapshot.File{Path: mod.path, Owner: mod}
 	if mod.file == nil {
 		return mod // what its key stands for next time is to be seen then
 	}
+	mod.code.Open = func() (*os.File, error) { return reopen(mod.file) }
 	ms.room--
 	ms.byKey[key] = mod
 	if ms.opened != nil {

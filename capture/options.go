@@ -24,7 +24,10 @@ type Options struct {
 	Duration time.Duration // 0: until the targets end or the context does
 	MaxSize  int64         // bytes of the file at which recording ends; 0: no limit
 	RingSize int           // bytes of the ring, rounded up to a power of two of pages; 0: DefaultRingSize
-	Stacks   string        // StacksFP or StacksNone; "": StacksFP
+	Stacks   string        // how stacks are taken, one of the Stacks constants; "": StacksAuto
+	// StackSize is how many bytes of a stack are copied at most, for
+	// StacksDwarf; 0: DefaultStackSize.
+	StackSize int
 	// DebugDirs are searched for separate debug files before /usr/lib/debug.
 	DebugDirs []string
 
@@ -64,13 +67,22 @@ type Interrupt struct {
 
 // Ways to take stacks.
 const (
-	StacksFP   = "fp"   // by frame pointers
-	StacksNone = "none" // none
+	StacksAuto  = "auto"  // by call frame information where that works, else by frame pointers
+	StacksDwarf = "dwarf" // by call frame information
+	StacksFP    = "fp"    // by frame pointers
+	StacksNone  = "none"  // none
 )
 
 // DefaultRingSize holds about half a second of the fastest allocation stream
 // that probes let through (64 MiB).
 const DefaultRingSize = 64 << 20
+
+const (
+	// DefaultStackSize is enough for most stacks; what is not used costs nothing.
+	DefaultStackSize = 16 << 10
+	// MaxStackSize is MAX_STACK_BYTES of bpf/event.h.
+	MaxStackSize = 16 << 10
+)
 
 // A Summary says how a recording went.
 type Summary struct {

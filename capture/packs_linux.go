@@ -118,7 +118,7 @@ func (r *recorder) attachPacks() error {
 // attachProcesses follows the targets' lives.
 func (r *recorder) attachProcesses() error {
 	for _, prog := range []*ebpf.Program{
-		r.objs.ProcessFork, r.objs.ProcessExec, r.objs.ProcessExit, r.objs.TaskRenamed,
+		r.objs.ProcessFork, r.objs.ProcessExec, r.objs.ProcessExit, r.objs.TaskRenamed, r.objs.SpaceGone,
 	} {
 		if err := r.attachTracing(prog); err != nil {
 			return err
@@ -141,6 +141,7 @@ func (r *recorder) attachMemory(fs *tracefs.FS) error {
 	for name, prog := range map[string]*ebpf.Program{
 		"sys_exit_mmap": r.objs.ExitMmap, "sys_exit_munmap": r.objs.ExitMunmap,
 		"sys_exit_mremap": r.objs.ExitMremap, "sys_exit_brk": r.objs.ExitBrk,
+		"sys_exit_mprotect": r.objs.ExitMprotect,
 	} {
 		c, err := attachTracepoint(fs, "syscalls", name, prog)
 		if err != nil {

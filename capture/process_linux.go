@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/tcap-dev/tcap/bpf"
+	"github.com/tcap-dev/tcap/capture/snapshot"
 	"github.com/tcap-dev/tcap/capture/symbol"
 	"github.com/tcap-dev/tcap/format"
 	"golang.org/x/sys/unix"
@@ -48,6 +49,7 @@ type space struct {
 	changes  uint32                    // bumped when an address may have got another meaning
 	stacks   map[uint64]format.StackID // rows by hash, as addresses read now
 	jit      *module                   // stands for code that the program made itself; nil until it is known of
+	code     []snapshot.Mapping        // mappings as they are unwound; nil to be made
 }
 
 // A mapping is an executable file mapping.
@@ -175,7 +177,7 @@ func (ps *processes) exit(pid, tid uint32, gone bool) (spaceGone bool) {
 // mapped adds a mapping; what it covers is gone.
 func (s *space) mapped(m mapping) {
 	s.unmapped(m.start, m.end)
-	s.mappings = append(s.mappings, m)
+	s.mappings, s.code = append(s.mappings, m), nil
 }
 
 // unmapped takes a range out, cutting mappings that lie partly in it. It
@@ -198,7 +200,7 @@ func (s *space) unmapped(start, end uint64) bool {
 			kept = append(kept, mapping{end, m.end, m.offset + end - m.start, m.module})
 		}
 	}
-	s.mappings, s.stacks = kept, nil
+	s.mappings, s.stacks, s.code = kept, nil, nil
 	s.changes++
 	return true
 }
@@ -244,7 +246,7 @@ func (ps *processes) execMaps(p *process, x *bpf.RawExec) {
 		if startCode(p.pid) == x.StartCode {
 			return
 		}
-		p.space.mappings = nil
+		p.space.mappings, p.space.code = nil, nil
 	}
 	mod := ps.modules.openExec(p.pid, moduleKey{userDev(x.Dev), x.Ino}, cstring(x.Path[:]))
 	if mod.file == nil {

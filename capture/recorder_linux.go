@@ -36,6 +36,7 @@ type recorder struct {
 	procs   *processes
 	modules *modules
 	stacks  *stackTable
+	snaps   *snapshots // nil unless stacks are unwound
 	names   *symbolizer
 	loss    *ledger
 	tell    *teller
@@ -133,6 +134,7 @@ func (r *recorder) abandon() {
 	if r.cmd != nil {
 		r.cmd.abandon()
 	}
+	r.snaps.finish()
 	if r.names != nil {
 		r.names.finish(r.w)
 	}
@@ -257,6 +259,7 @@ func (r *recorder) check() error {
 	r.recount()
 	r.names.collect(r.w)
 	r.stacks.age()
+	r.snaps.collect()
 	if r.opts.Progress != nil {
 		r.tell.show(*r.summary())
 	}
@@ -320,9 +323,11 @@ func (r *recorder) finish() (*Summary, error) {
 	}
 	r.detach()
 	_ = r.w.Flush() // naming may take seconds, in which tcap may be killed; the error is Close's too
+	err = errors.Join(err, r.snaps.finish(), r.snaps.remark(r.note))
 	r.names.finish(r.w)
 	err = errors.Join(err, r.w.Close(format.Trailer{
 		End: end, Reason: r.reason, ExitStatus: r.exitStatus, Lost: r.loss.total, Truncated: r.failed(),
+		StackEnds: r.snaps.ends(),
 	}))
 	sum := r.summary()
 	written := r.w.Stats().Written

@@ -29,8 +29,11 @@ func (o *Options) check() error {
 	}
 	// The kernel wants a power of two of pages.
 	o.RingSize = 1 << bits.Len(uint(max(o.RingSize, os.Getpagesize())-1))
-	if o.Stacks == "" {
-		o.Stacks = StacksFP
+	if o.Stacks == "" || o.Stacks == StacksAuto {
+		o.Stacks = StacksDwarf
+	}
+	if o.StackSize == 0 {
+		o.StackSize = DefaultStackSize
 	}
 	if err := o.checkWords(); err != nil {
 		return &OptionError{err}
@@ -48,8 +51,11 @@ func (o *Options) check() error {
 
 // checkWords checks the options that are names.
 func (o *Options) checkWords() error {
-	if o.Stacks != StacksFP && o.Stacks != StacksNone {
-		return fmt.Errorf("stacks %q: must be %s or %s", o.Stacks, StacksFP, StacksNone)
+	if _, ok := waysOfStacks[o.Stacks]; !ok {
+		return fmt.Errorf("stacks %q: must be %s, %s, %s or %s", o.Stacks, StacksAuto, StacksDwarf, StacksFP, StacksNone)
+	}
+	if o.StackSize < 256 || o.StackSize > MaxStackSize {
+		return fmt.Errorf("stack size of %d bytes: must be 256 to %d", o.StackSize, MaxStackSize)
 	}
 	for _, c := range o.Comms {
 		if len(c) > 15 || c == "" {
@@ -61,6 +67,9 @@ func (o *Options) checkWords() error {
 	}
 	return o.checkPacks()
 }
+
+// waysOfStacks are the numbers of bpf/heap.h for how stacks are taken.
+var waysOfStacks = map[string]uint32{StacksNone: 0, StacksFP: 1, StacksDwarf: 2}
 
 const (
 	maxComms = 64 // as bpf/ring.h has it
@@ -161,6 +170,9 @@ func (r *recorder) newWriter(start format.ClockAnchor) error {
 	r.procs = newProcesses(w, r.modules)
 	r.names = newSymbolizer(r.opts.DebugDirs)
 	r.stacks = newStackTable(w, r.names, r.objs.Stacks)
+	if r.opts.Stacks == StacksDwarf {
+		r.snaps = newSnapshots(r.stacks.frames, &r.objs)
+	}
 	if r.calls != nil {
 		for _, s := range r.calls.sites {
 			if err := r.calls.describe(s); err != nil {
@@ -193,8 +205,14 @@ func (r *recorder) load() error {
 	if err := r.sizeCalls(spec); err != nil {
 		return err
 	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count the CPUs: %w", err)
+	}
+	spec.Maps["scratches"].MaxEntries *= uint32(cpus)
 	vars := map[string]any{
-		"want_stacks": r.opts.Stacks == StacksFP,
+		"stacks_by":   waysOfStacks[r.opts.Stacks],
+		"stack_bytes": uint32(r.opts.StackSize &^ 7),
 		"match_comms": len(r.opts.Comms) > 0,
 		"wake_forks":  !probe.KernelKeepsProbes(),
 		"recorder":    uint32(os.Getpid()),
@@ -306,6 +324,9 @@ func (r *recorder) attach() ([]uint32, error) {
 				return nil, err
 			}
 		}
+	}
+	if err := r.findCode(); err != nil {
+		return nil, err
 	}
 	if r.tcp == nil && r.calls == nil && r.heap != nil && r.heap.broken != nil {
 		return nil, fmt.Errorf("nothing could be recorded: %w", r.heap.broken)

@@ -28,7 +28,7 @@ func (r *recorder) tracepoints() []tracepointed {
 		{format.KindFork, o.ProcessFork}, {format.KindExec, o.ProcessExec},
 		{format.KindExit, o.ProcessExit}, {format.KindComm, o.TaskRenamed},
 		{format.KindMap, o.ExitMmap}, {format.KindUnmap, o.ExitMunmap},
-		{format.KindRemap, o.ExitMremap}, {format.KindBrk, o.ExitBrk},
+		{format.KindRemap, o.ExitMremap}, {format.KindBrk, o.ExitBrk}, {format.KindMapping, o.ExitMprotect},
 		{format.KindTCPConnect, o.EnterConnect}, {format.KindTCPConnect, o.ExitConnect},
 		{format.KindTCPAccept, o.ExitAccept}, {format.KindTCPAccept, o.ExitAccept4},
 		{format.KindTCPDestroy, o.TcpDestroyed}, {format.KindTCPRetransmit, o.TcpRetransmitted},

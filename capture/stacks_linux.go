@@ -18,8 +18,7 @@ import (
 // two generations: when a new one begins, the kernel is made to forget what it
 // sent, and what is in use still is sent again.
 type stackTable struct {
-	w     *format.Writer
-	names *symbolizer
+	frames
 	sent  forgetter // the kernel's own list of what it need not send again
 	limit int       // stacks in a generation
 
@@ -30,7 +29,6 @@ type stackTable struct {
 		key stackKey
 		row format.StackID
 	}
-	asked map[format.FrameID]bool
 	// Unknown counts events whose stack's addresses were lost in the ring.
 	Unknown uint64
 }
@@ -54,8 +52,8 @@ const (
 
 func newStackTable(w *format.Writer, names *symbolizer, sent forgetter) *stackTable {
 	return &stackTable{
-		w: w, names: names, sent: sent, limit: fullGeneration,
-		young: map[uint64][]uint64{}, asked: map[format.FrameID]bool{},
+		frames: frames{w: w, names: names, asked: map[format.FrameID]bool{}}, sent: sent, limit: fullGeneration,
+		young: map[uint64][]uint64{},
 	}
 }
 
@@ -137,32 +135,45 @@ func (s *space) believable(addrs []uint64) []uint64 {
 	return addrs
 }
 
+// frames makes the rows of frames, and has them named.
+type frames struct {
+	w     *format.Writer
+	names *symbolizer
+	asked map[format.FrameID]bool
+}
+
 // symbol gives the frame of an address that is no return address, as that of a
 // function.
-func (st *stackTable) symbol(addr uint64, s *space) format.FrameID {
+func (fs *frames) symbol(addr uint64, s *space) format.FrameID {
 	m, offset := s.find(addr)
 	if m == nil {
-		return st.w.Frame(format.Frame{Offset: addr})
+		return fs.w.Frame(format.Frame{Offset: addr})
 	}
-	id := st.w.Frame(format.Frame{Module: m.id, Offset: offset})
-	if m.file != nil && !st.asked[id] {
-		st.asked[id] = true
-		st.names.ask(id, m, offset+1) // which it takes for a return address
+	id := fs.w.Frame(format.Frame{Module: m.id, Offset: offset})
+	if m.file != nil && !fs.asked[id] {
+		fs.asked[id] = true
+		fs.names.ask(id, m, offset+1) // which it takes for a return address
 	}
 	return id
 }
 
-func (st *stackTable) frame(addr uint64, s *space) format.FrameID {
+// frame gives the row of a return address.
+func (fs *frames) frame(addr uint64, s *space) format.FrameID {
 	m, offset := s.find(addr)
 	if m == nil {
-		if m = s.generated(st.w); m == nil {
-			return st.w.Frame(format.Frame{Offset: addr})
+		if m = s.generated(fs.w); m == nil {
+			return fs.w.Frame(format.Frame{Offset: addr})
 		}
 	}
-	id := st.w.Frame(format.Frame{Module: m.id, Offset: offset})
-	if (m.file != nil || m.jit != nil) && !st.asked[id] {
-		st.asked[id] = true
-		st.names.ask(id, m, offset)
+	return fs.at(m, offset)
+}
+
+// at gives the row of a place in a file.
+func (fs *frames) at(m *module, offset uint64) format.FrameID {
+	id := fs.w.Frame(format.Frame{Module: m.id, Offset: offset})
+	if (m.file != nil || m.jit != nil) && !fs.asked[id] {
+		fs.asked[id] = true
+		fs.names.ask(id, m, offset)
 	}
 	return id
 }

@@ -5,7 +5,7 @@ import "os"
 // TryLoad brings the programs into the kernel and takes them out again. The
 // error is the one that a recording would end with.
 func TryLoad() error {
-	r := &recorder{opts: Options{RingSize: os.Getpagesize(), Stacks: StacksFP}}
+	r := &recorder{opts: Options{RingSize: os.Getpagesize(), Stacks: StacksDwarf}}
 	err := r.load()
 	if r.ring != nil {
 		r.ring.Close()

@@ -24,17 +24,18 @@ import (
 )
 
 type recordFlags struct {
-	output   string
-	force    bool
-	pids     []int
-	comms    []string
-	events   []string
-	duration time.Duration
-	maxSize  string
-	ringSize string
-	stacks   string
-	debug    []string
-	quiet    bool
+	output    string
+	force     bool
+	pids      []int
+	comms     []string
+	events    []string
+	duration  time.Duration
+	maxSize   string
+	stackSize string
+	ringSize  string
+	stacks    string
+	debug     []string
+	quiet     bool
 }
 
 func recordCommand() *cobra.Command {
@@ -69,7 +70,8 @@ and their children pay for it.`,
 	fl.DurationVarP(&f.duration, "duration", "d", 0, "end after this `TIME`, as in 30s")
 	fl.StringVar(&f.maxSize, "max-size", "", "end when the file has this `SIZE`, as in 1GiB")
 	fl.StringVar(&f.ringSize, "ring-size", "", "`SIZE` of the room for events on their way from the kernel, as in 64MiB")
-	fl.StringVar(&f.stacks, "stacks", capture.StacksFP, "`HOW` stacks of allocations are taken: fp (by frame pointers) or none")
+	fl.StringVar(&f.stacks, "stacks", capture.StacksAuto, "`HOW` stacks are taken: dwarf (by call frame information), fp (by frame pointers), none, or auto: dwarf where it works")
+	fl.StringVar(&f.stackSize, "stack-size", "", "at most `SIZE` of a stack is copied to be unwound: 256 to 16KiB")
 	fl.StringArrayVar(&f.debug, "debug-dir", nil, "search `DIR` for debug files, before /usr/lib/debug (repeatable)")
 	fl.BoolVar(&f.force, "force", false, "overwrite FILE")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no summary")
@@ -102,6 +104,11 @@ func (f *recordFlags) options(command []string) (capture.Options, error) {
 	if o.MaxSize, err = size("--max-size", f.maxSize); err != nil {
 		return o, err
 	}
+	stack, err := size("--stack-size", f.stackSize)
+	if err != nil {
+		return o, err
+	}
+	o.StackSize = int(stack)
 	ring, err := size("--ring-size", f.ringSize)
 	if err != nil {
 		return o, err

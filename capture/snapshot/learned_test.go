@@ -1,0 +1,145 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/tcap-dev/tcap/bpf"
+	"github.com/tcap-dev/tcap/capture/unwind"
+)
+
+// kernel is the kernel's side: the maps, and learned_stack of bpf/learned.h.
+type kernel struct {
+	rows  map[uint32]bpf.RawStepRow
+	edges map[bpf.RawEdge]uint32
+}
+
+func newKernel() *kernel {
+	return &kernel{map[uint32]bpf.RawStepRow{}, map[bpf.RawEdge]uint32{}}
+}
+
+func (k *kernel) PutRow(n uint32, row *bpf.RawStepRow) error { k.rows[n] = *row; return nil }
+
+func (k *kernel) PutEdge(from bpf.RawEdge, row uint32) error { k.edges[from] = row; return nil }
+
+// recognise returns the id of a stack, 0 if it was not learned, and how many
+// rows it looked at.
+func (k *kernel) recognise(s *Snapshot) (id uint64, looked int) {
+	n := k.edges[bpf.RawEdge{From: s.Code, At: s.Depth, Word: s.Caller}]
+	for range maxPathRows {
+		row, ok := k.rows[n]
+		if n == 0 || !ok || int(row.Bytes) > len(s.Stack) {
+			return 0, looked
+		}
+		looked++
+		wrong := -1
+		var word uint64
+		for i := range int(row.Count) {
+			if word = s.word(row.At[i]); word != row.Want[i] {
+				wrong = i
+				break
+			}
+		}
+		switch {
+		case wrong >= 0:
+			n = k.edges[bpf.RawEdge{From: n, At: isStep | uint32(wrong), Word: word}]
+		case row.Next == 0:
+			return row.Id, looked
+		default:
+			n = row.Next
+		}
+	}
+	return 0, looked
+}
+
+// word reads the place of a step.
+func (s *Snapshot) word(at uint16) uint64 {
+	i := int(at &^ relative)
+	var w uint64
+	if i < savedRegs {
+		w = s.Regs[i]
+	} else {
+		w = binary.LittleEndian.Uint64(s.Stack[8*(i-savedRegs):])
+	}
+	if at&relative != 0 {
+		w -= s.SP
+	}
+	return w
+}
+
+// A program makes stacks. A return address says in which function it is, and
+// that where the next one is: a fixed way up, or where a saved frame address points.
+type program struct{ *rand.Rand }
+
+const (
+	saving    = 5 // the function that saves a frame address
+	outermost = 7
+	functions = 7 // that are called
+)
+
+// stack returns a snapshot of so many frames, and what its unwinding needs.
+func (p program) stack(deep int) (s *Snapshot, needs []unwind.Need, frames []int) {
+	f := p.IntN(functions)
+	s = &Snapshot{SP: 0x7ff000000000 + uint64(p.IntN(8))*64, Code: 1, Caller: uint64(f), Stack: make([]byte, 8192)}
+	for i := range s.Stack {
+		s.Stack[i] = byte(p.Uint32())
+	}
+	put := func(at, word uint64, n unwind.Need) {
+		binary.LittleEndian.PutUint64(s.Stack[at-s.SP:], word)
+		needs = append(needs, n)
+	}
+	for at := s.SP; f != outermost; at += 8 {
+		frames = append(frames, f)
+		up := uint64(16 + 8*f)
+		if f == saving {
+			up = 32 + uint64(p.IntN(3))*16
+			put(at, at+up, unwind.Need{Slot: at, Value: at + up - s.SP, Relative: true})
+		}
+		at += up
+		if f = p.IntN(functions); len(frames) >= deep {
+			f = outermost
+		}
+		put(at, uint64(f), unwind.Need{Slot: at, Value: uint64(f)})
+	}
+	return s, needs, frames
+}
+
+// TestLearned teaches stacks as they come, and wants each recognised from then
+// on, as itself and never as another.
+func TestLearned(t *testing.T) {
+	p := program{rand.New(rand.NewPCG(1, 2))}
+	k := newKernel()
+	l := NewLearned(k)
+	byID := map[uint64][]int{}
+	hits, rows := 0, 0
+	for i := range 20000 {
+		s, needs, frames := p.stack(1 + p.IntN(1+p.IntN(1+p.IntN(40))))
+		id, looked := k.recognise(s)
+		if id != 0 {
+			hits++
+			rows += looked
+			if !slices.Equal(byID[id], frames) {
+				t.Fatalf("stack %d was taken for another:\n got %v\nwant %v", i, byID[id], frames)
+			}
+			continue
+		}
+		s.ID = uint64(len(byID) + 1)
+		byID[s.ID] = frames
+		full := l.Full
+		if err := l.Add(s, needs); err != nil {
+			t.Fatal(err)
+		}
+		if l.Full > full {
+			continue
+		}
+		if got, _ := k.recognise(s); got != s.ID && !slices.Equal(byID[got], frames) {
+			t.Fatalf("stack %d is not recognised after it was learned: %d", i, got)
+		}
+	}
+	t.Logf("%d recognised, %.1f rows looked at for each; %d rows, %d edges, %d odd, %d full", hits, float64(rows)/float64(max(hits, 1)), len(l.rows), len(l.edges), l.Odd, l.Full)
+	if hits < 5000 || l.Odd > 0 {
+		t.Errorf("%d stacks were recognised, %d did not fit into the tree", hits, l.Odd)
+	}
+}

@@ -1,0 +1,58 @@
+package snapshot
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/tcap-dev/tcap/bpf"
+	"github.com/tcap-dev/tcap/capture/unwind"
+)
+
+// A Snapshot is the memory of a stack, from where a function was entered.
+type Snapshot struct {
+	ID     uint64 // its signature
+	SP     uint64
+	Caller uint64 // the return address
+	Code   uint32 // what was mapped as code, as a number
+	Depth  uint32 // bytes from SP to the end of the stack; 0: not known
+	Regs   [savedRegs]uint64
+	Stack  []byte // from SP on
+}
+
+const savedRegs = len(bpf.RawSnapshot{}.Words) - maxStackBytes/8
+
+// maxStackBytes is MAX_STACK_BYTES of bpf/event.h.
+const maxStackBytes = 16 << 10
+
+// Decode reads a record of the ring. The Stack is part of it.
+func Decode(rec []byte) (Snapshot, error) {
+	const head = int(unsafe.Offsetof(bpf.RawSnapshot{}.Words))
+	if len(rec) < head+8*savedRegs {
+		return Snapshot{}, fmt.Errorf("snapshot record of %d bytes", len(rec))
+	}
+	// Only the head of the record is looked at as one.
+	raw := (*bpf.RawSnapshot)(unsafe.Pointer(unsafe.SliceData(rec)))
+	stack := rec[head+8*savedRegs:]
+	s := Snapshot{
+		ID: raw.Id, SP: raw.Sp, Caller: raw.Caller, Code: raw.Code, Depth: raw.Depth,
+		Stack: stack[:min(int(raw.Hdr.Aux), len(stack))],
+	}
+	copy(s.Regs[:], unsafe.Slice(&raw.Words[0], savedRegs))
+	return s, nil
+}
+
+// prepare makes of a snapshot what the unwinder wants: the caller's frame, to which
+// the entered function is about to return.
+func (s *Snapshot) prepare(arch unwind.Arch, to *unwind.Snapshot) {
+	*to = unwind.Snapshot{Arch: arch, Point: unwind.Returned, PC: s.Caller, SP: s.SP, Stack: s.Stack, Regs: to.Regs[:0]}
+	if arch == unwind.AMD64 && len(s.Stack) >= 8 { // the return pops its address
+		to.SP, to.Stack = s.SP+8, s.Stack[8:]
+	}
+	for i, v := range s.Regs {
+		if i == fpIndex {
+			to.FP = v
+		} else {
+			to.Regs = append(to.Regs, v)
+		}
+	}
+}

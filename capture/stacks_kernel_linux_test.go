@@ -1,0 +1,166 @@
+package capture_test
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/tcap-dev/tcap/capture"
+	"github.com/tcap-dev/tcap/capture/kerneltest"
+	"github.com/tcap-dev/tcap/format"
+)
+
+const stackPrograms = "../testdata/programs/stack/"
+
+// noFramePointers is how distributions build; calls stay calls.
+var noFramePointers = []string{"-O2", "-g", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-fno-ipa-icf", "-fno-builtin"}
+
+// A told stack is what a program says of the allocation of a size: functions,
+// innermost first, or how often the one before calls itself; after a * nothing is said.
+type toldStack struct {
+	size      uint64
+	functions []string
+	part      bool
+}
+
+func toldStacks(t *testing.T, said string) []toldStack {
+	t.Helper()
+	var out []toldStack
+	for line := range strings.Lines(said) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[0] != "stack" {
+			continue
+		}
+		size, err := strconv.ParseUint(f[1], 10, 64)
+		if err != nil {
+			t.Fatalf("the program says %q", line)
+		}
+		told := toldStack{size: size}
+		for _, name := range f[2:] {
+			if n, err := strconv.Atoi(name); err == nil {
+				last := told.functions[len(told.functions)-1]
+				told.functions = append(told.functions, slices.Repeat([]string{last}, n)...)
+			} else if name == "*" {
+				told.part = true
+			} else {
+				told.functions = append(told.functions, name)
+			}
+		}
+		out = append(out, told)
+	}
+	return out
+}
+
+// A taken stack is what a capture has of an allocation.
+type takenStack struct {
+	functions []string
+	end       format.StackEnd
+}
+
+// takenStacks are the stacks of allocations by their size.
+func takenStacks(t *testing.T, path string) map[uint64][]takenStack {
+	t.Helper()
+	r, err := format.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	out := map[uint64][]takenStack{}
+	for e, err := range r.Events(format.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind != format.KindAlloc {
+			continue
+		}
+		id := format.StackID(e.V[format.AllocStack])
+		s := takenStack{end: r.StackEnd(id)}
+		for _, f := range r.Stack(id, nil) {
+			s.functions = append(s.functions, f.Function)
+		}
+		out[e.V[format.AllocSize]] = append(out[e.V[format.AllocSize]], s)
+	}
+	return out
+}
+
+// matches reports whether a stack begins as it was told, and is complete.
+func (told toldStack) matches(s takenStack) bool {
+	if len(s.functions) < len(told.functions) || !slices.Equal(s.functions[:len(told.functions)], told.functions) {
+		return false
+	}
+	return told.part || s.end == format.EndComplete
+}
+
+// checkStacks compares what a program says of its stacks with a capture.
+func checkStacks(t *testing.T, said, path string) {
+	t.Helper()
+	told, taken := toldStacks(t, said), takenStacks(t, path)
+	if len(told) == 0 {
+		t.Fatalf("the program says nothing: %q", said)
+	}
+	for _, want := range told {
+		got := taken[want.size]
+		if len(got) != 1 {
+			t.Errorf("%d allocations of %d bytes, want 1", len(got), want.size)
+			continue
+		}
+		if !want.matches(got[0]) {
+			t.Errorf("allocation of %d bytes:\n got %s (%v)\nwant %s", want.size,
+				strings.Join(got[0].functions, " "), got[0].end, strings.Join(want.functions, " "))
+		}
+	}
+}
+
+// recordStacks runs a program under a recording and returns what it said.
+func recordStacks(t *testing.T, change func(*capture.Options), argv ...string) (said, path string) {
+	t.Helper()
+	o, notes := options(t)
+	if change != nil {
+		change(&o)
+	}
+	r := recordWith(t, o, notes, argv...)
+	return r.out, r.path
+}
+
+func buildStack(t *testing.T, name string, flags ...string) string {
+	t.Helper()
+	kerneltest.Require(t)
+	return kerneltest.Build(t, stackPrograms+name, append(slices.Clone(noFramePointers), flags...)...)
+}
+
+// TestStackKinds: stacks without frame pointers are complete and right: of
+// functions with frames of all forms, recursion deeper than the 127 frames that
+// the kernel's own walk has, threads, signal handlers and coroutines.
+func TestStackKinds(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		flags []string
+	}{{"shared", nil}, {"static", []string{"-static"}}, {"no PIE", []string{"-no-pie"}}} {
+		t.Run(c.name, func(t *testing.T) {
+			said, path := recordStacks(t, nil, buildStack(t, "stack.c", c.flags...), "kinds")
+			checkStacks(t, said, path)
+		})
+	}
+}
+
+// TestStackChildren: a forked child's stacks are as right as its parent's, and so
+// are those after its exec, whose code is elsewhere.
+func TestStackChildren(t *testing.T) {
+	said, path := recordStacks(t, nil, buildStack(t, "stack.c"), "children", "1000")
+	checkStacks(t, said, path)
+}
+
+// TestStackLibraries: where one library was, another is loaded, laid out alike. No
+// stack of the one may be taken for the other's.
+func TestStackLibraries(t *testing.T) {
+	var libs []string
+	for _, name := range []string{"alpha", "gamma"} {
+		libs = append(libs, buildStack(t, "lib.c", "-shared", "-fPIC", "-DNAME="+name))
+	}
+	said, path := recordStacks(t, nil, append([]string{buildStack(t, "stack.c"), "libraries", "1000"}, libs...)...)
+	if strings.Contains(said, "moved=1") {
+		t.Error("the libraries were not loaded at the same place: this tests nothing")
+	}
+	checkStacks(t, said, path)
+}
