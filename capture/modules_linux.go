@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tcap-dev/tcap/capture/probe"
@@ -31,7 +32,8 @@ type moduleKey struct{ dev, inode uint64 }
 type modules struct {
 	w     *format.Writer
 	byKey map[moduleKey]*module
-	room  int // files that may still be kept open
+	dirs  []string // where they are, at most maxDirs
+	room  int      // files that may still be kept open
 	// Unnamed counts mappings of files that were not, whose frames get no names.
 	Unnamed uint64
 	// opened is called with each module that is seen for the first time.
@@ -73,10 +75,15 @@ func (ms *modules) openNew(pid uint32, key moduleKey, start, length uint64, name
 	page := uint64(os.Getpagesize())
 	link := procPath(pid, "map_files", fmt.Sprintf("%x-%x", start, start+(length+page-1)&^(page-1)))
 	mod := &module{path: name}
-	if path, err := os.Readlink(link); err == nil {
+	// By now there may be another file in the place: dlclose, dlopen.
+	if path, err := os.Readlink(link); err == nil && strings.HasPrefix(filepath.Base(path), name) {
 		mod.path = strings.TrimSuffix(path, " (deleted)")
-		mod.file, _ = os.Open(link)
-	} else if path, f := searchLibrary(name, key.inode); f != nil {
+		mod.file = openSame(link, key.inode)
+	}
+	if mod.file != nil {
+		return ms.add(pid, key, mod)
+	}
+	if path, f := ms.search(name, key.inode); f != nil {
 		mod.path, mod.file = path, f
 	}
 	return ms.add(pid, key, mod)
@@ -90,6 +97,8 @@ func (ms *modules) openExec(pid uint32, key moduleKey, path string) *module {
 	return ms.add(pid, key, &module{path: path, file: openSame(path, key.inode)})
 }
 
+const maxDirs = 64
+
 // libraryDirs is where libraries mostly are, to find by name and inode one of a
 // process that is gone already.
 var libraryDirs = []string{
@@ -97,11 +106,12 @@ var libraryDirs = []string{
 	"/usr/lib64", "/lib64", "/usr/lib", "/lib", "/usr/local/lib",
 }
 
-func searchLibrary(name string, inode uint64) (string, *os.File) {
+// search looks there, and where other files came from.
+func (ms *modules) search(name string, inode uint64) (string, *os.File) {
 	if name == "" || name != filepath.Base(name) {
 		return "", nil
 	}
-	for _, dir := range libraryDirs {
+	for _, dir := range slices.Concat(libraryDirs, ms.dirs) {
 		path := filepath.Join(dir, name)
 		if f := openSame(path, inode); f != nil {
 			return path, f
@@ -131,6 +141,9 @@ func (ms *modules) add(pid uint32, key moduleKey, mod *module) *module {
 	mod.code.Open = func() (*os.File, error) { return reopen(mod.file) }
 	ms.room--
 	ms.byKey[key] = mod
+	if dir := filepath.Dir(mod.path); len(ms.dirs) < maxDirs && !slices.Contains(ms.dirs, dir) {
+		ms.dirs = append(ms.dirs, dir)
+	}
 	if ms.opened != nil {
 		ms.opened(pid, mod)
 	}
