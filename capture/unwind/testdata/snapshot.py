@@ -22,14 +22,18 @@ def frames():
     return out
 
 
-# The stack from sp upwards, at most so many bytes of it.
+# The stack from sp upwards, at most so many bytes of it: to where memory ends,
+# which not every target tells.
 def stack(sp, size):
-    while size > 0:
+    low, high = 0, size // 16
+    while low < high:
+        middle = (low + high + 1) // 2
         try:
-            return memory(sp, size)
+            gdb.selected_inferior().read_memory(sp + middle * 16 - 1, 1)
+            low = middle
         except gdb.MemoryError:
-            size -= 16
-    return ""
+            high = middle - 1
+    return memory(sp, low * 16) if low else ""
 
 
 def mappings():
