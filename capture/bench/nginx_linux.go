@@ -79,6 +79,7 @@ func (b *bench) nginx() error {
 			{name: "floor: empty programs at the same hooks", run: func() (float64, error) { return b.emptyHooks(l) }},
 			{name: "recorded, the whole machine", run: func() (float64, error) { return b.recorded(l) }},
 			{name: "recorded, -p nginx", run: func() (float64, error) { return b.recorded(l, pids...) }},
+			{name: "recorded, -p nginx -e nginx", run: func() (float64, error) { return b.recorded(l, append([]string{"-e", "nginx"}, pids...)...) }},
 		}
 		for range b.rounds {
 			for _, s := range sides {

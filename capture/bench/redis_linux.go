@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,9 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+
+	"github.com/tcap-dev/tcap/capture/probe"
+	"github.com/tcap-dev/tcap/capture/symbol"
 )
 
 const (
@@ -61,7 +65,7 @@ func (b *bench) redis() error {
 		{name: "tcap -e redis", run: func() (float64, error) { return b.redisRecorded(pid) }},
 	}
 	if _, err := exec.LookPath("bpftrace"); err == nil {
-		sides = append(sides, &webSide{name: "bpftrace, printing the same", run: func() (float64, error) { return redisScripted(exe) }})
+		sides = append(sides, &webSide{name: "bpftrace, printing the same", run: func() (float64, error) { return redisScripted(exe, pid) }})
 	}
 	for range b.rounds {
 		for _, s := range sides {
@@ -155,7 +159,7 @@ func (b *bench) redisRecorded(pid int) (float64, error) {
 	return rate, nil
 }
 
-func redisScripted(exe string) (float64, error) {
+func redisScripted(exe string, pid int) (float64, error) {
 	script := exec.Command("bpftrace", "-e", fmt.Sprintf(redisScript, exe))
 	out, err := script.StdoutPipe()
 	if err != nil {
@@ -165,10 +169,51 @@ func redisScripted(exe string) (float64, error) {
 		return 0, err
 	}
 	defer func() { script.Process.Signal(syscall.SIGINT); script.Wait() }()
-	if _, err := out.Read(make([]byte, 1)); err != nil { // "Attaching 2 probes..."
+	go io.Copy(io.Discard, out)
+	if err := breakpoint(exe, pid); err != nil {
 		return 0, err
 	}
-	go io.Copy(io.Discard, out)
-	time.Sleep(time.Second) // it says so before it has
 	return redisRate()
+}
+
+// breakpoint waits until call begins with one.
+func breakpoint(exe string, pid int) error {
+	e, err := probe.OpenELF(exe)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	call, err := e.Lookup("call")
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	maps, err := symbol.ParseMaps(f)
+	if err != nil {
+		return err
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		return err
+	}
+	defer mem.Close()
+	var first [1]byte
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for _, m := range maps {
+			if m.Path != exe || !m.Exec || call.Offset < m.Offset || call.Offset-m.Offset >= m.End-m.Start {
+				continue
+			}
+			if _, err := mem.ReadAt(first[:], int64(m.Start+call.Offset-m.Offset)); err != nil {
+				return err
+			}
+			if first[0] == 0xcc { // int3
+				return nil
+			}
+		}
+	}
+	return errors.New("no probe appeared in call within 30 s")
 }

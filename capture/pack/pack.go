@@ -29,15 +29,14 @@ type Pack struct {
 	About string // one sentence
 	File  string // where it comes from, as messages name it
 
-	Names    []string // of executables, patterns as of path.Match
-	Paths    []string // where they lie when none runs, patterns
-	Symbol   string   // a function by which any target's executable is known
-	version  *regexp.Regexp
-	highest  bool
-	layouts  []layout
-	fields   map[string]string // offset: TYPE.MEMBER, for DWARF
-	probes   []probeSpec
-	position func(path string) (line, col int)
+	Names   []string // of executables, patterns as of path.Match
+	Paths   []string // where they lie when none runs, patterns
+	Symbol  string   // a function by which any target's executable is known
+	version *regexp.Regexp
+	highest bool
+	layouts []layout
+	fields  map[string]string // offset: TYPE.MEMBER, for DWARF
+	probes  []probeSpec
 }
 
 // A layout is where things are in the structures of some versions.
