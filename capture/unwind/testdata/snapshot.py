@@ -29,7 +29,7 @@ def stack(sp, size):
     while low < high:
         middle = (low + high + 1) // 2
         try:
-            gdb.selected_inferior().read_memory(sp + middle * 16 - 1, 1)
+            gdb.selected_inferior().read_memory(sp, middle * 16)
             low = middle
         except gdb.MemoryError:
             high = middle - 1
