@@ -24,6 +24,7 @@ func FuzzHostile(f *testing.F) {
 		kinds := []format.Kind{
 			format.KindAlloc, format.KindRealloc, format.KindFree, format.KindMap, format.KindUnmap, format.KindRemap,
 			format.KindBrk, format.KindFork, format.KindExec, format.KindExit, format.KindLoss,
+			format.KindTCPEndpoints, format.KindTCPState, format.KindTCPAccept, format.KindTCPDestroy, format.KindTCPReset, format.KindCall,
 		}
 		pick := func() uint64 { return values[rng.IntN(len(values))] }
 		for range 60 {
@@ -43,7 +44,8 @@ func FuzzHostile(f *testing.F) {
 			}
 		}
 		r := capture(t, 1+rng.IntN(30), s.writeRaw)
-		runs := [][]string{{"leaks", "--mmap"}, {"leaks", "--group-by", "age", "--to", "500"}, {"leaks", "--group-by", "thread"}, {"heap"}}
+		runs := [][]string{{"leaks", "--mmap"}, {"leaks", "--group-by", "age", "--to", "500"}, {"leaks", "--group-by", "thread"}, {"heap"},
+			{"closes"}, {"queries", "--all"}, {"commands"}, {"timeline"}}
 		for _, run := range runs {
 			res, _ := runLine(t, r, run[0], run[1:], nil)
 			for _, name := range Formats(res) {

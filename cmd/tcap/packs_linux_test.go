@@ -47,7 +47,7 @@ func recordRun(t *testing.T, args ...string) (*recorder, string) {
 // its names and its COM_DATA; statements of four sessions at once.
 func TestMySQLLayout(t *testing.T) {
 	kerneltest.Require(t)
-	for name, flags := range map[string][]string{"symbols": {"-O2"}, "exported": {"-O2", "-rdynamic", "-s"}, "static": {"-O2", "-static"}} {
+	for name, flags := range map[string][]string{"exported": {"-O2", "-rdynamic", "-s"}, "static": {"-O2", "-static"}} {
 		t.Run(name, func(t *testing.T) {
 			exe := named(t, kerneltest.Build(t, apps+"mysqld.cpp", append([]string{"-x", "c++"}, flags...)...), "mysqld")
 			r, out := recordRun(t, "-e", "mysql", "--", exe)
