@@ -83,6 +83,7 @@ func List() []Analyzer {
 		leaksAnalyzer,
 		heapAnalyzer,
 		tcpAnalyzer,
+		callsAnalyzer,
 		closesAnalyzer,
 		queriesAnalyzer,
 		commandsAnalyzer,
