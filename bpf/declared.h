@@ -122,7 +122,11 @@ struct {
 	__type(value, struct probe);
 } probes SEC(".maps");
 
-/* Which probe is where, as functions in heap.h. */
+/* Which probe is where, as functions in heap.h. Its number, and whether a probe there
+ * wants the stack, or the caller. */
+#define PLACE_STACK (1u << 31)
+#define PLACE_CALLER (1u << 30)
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -163,6 +167,7 @@ const volatile __u32 text_room = 1 << 14;
 
 /* What is compared must be what is used, not a copy of it. */
 #define KEEP(v) asm volatile("" : "+r"(v))
+
 
 #define CALLER_SIZE (sizeof(struct caller) + 3 * (1 << 15))
 
@@ -231,24 +236,32 @@ static __always_inline long read_memory(bool user, void *to, __u32 n, __u64 from
 
 #define PAGE 4096
 
+struct pages {
+	__u64 from;
+	__u32 n;
+};
+
+/* Brings in one page of a text. */
+static long bring_page(__u32 i, struct pages *p)
+{
+	__u64 page = i ? (p->from & ~(PAGE - 1ull)) + i * PAGE : p->from;
+	char byte;
+
+	return (i && page - p->from >= p->n) || bpf_copy_from_user(&byte, 1, (void *)page);
+}
+
 /* Reads a text of up to n-1 bytes, which may lie in a page that is there and
  * one that is not. (bpf_copy_from_user_str came with 6.12.) */
 static __always_inline long read_text(bool user, void *to, __u32 n, __u64 from)
 {
+	struct pages p = {.from = from, .n = n};
 	long got;
 
 	if (!user && (__s64)from < 0)
 		return bpf_probe_read_kernel_str(to, n, (void *)from);
 	got = bpf_probe_read_user_str(to, n, (void *)from);
-	if (user) {
-		for (int i = 0; i < MAX_PAGES; i++) {
-			__u64 page = i ? (from & ~(PAGE - 1ull)) + i * PAGE : from;
-			char byte;
-
-			if (got >= 0 || (i && page - from >= n) || bpf_copy_from_user(&byte, 1, (void *)page))
-				break;
-			got = bpf_probe_read_user_str(to, n, (void *)from);
-		}
-	}
-	return got;
+	if (!user || got >= 0)
+		return got;
+	bpf_loop(MAX_PAGES, bring_page, &p, 0);
+	return bpf_probe_read_user_str(to, n, (void *)from);
 }

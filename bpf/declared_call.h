@@ -56,18 +56,21 @@ static __always_inline __u64 take_caller(struct pt_regs *ctx, struct thread *t)
 	return s->hash;
 }
 
-static __always_inline __u64 stack_of(struct pt_regs *ctx, const struct probe *p)
+/* Takes what the probes at a place want of the stack. It is done once and not by each,
+ * since the verifier takes long to follow the walk. */
+static __always_inline void take_stacks(struct work *w, struct pt_regs *ctx, __u32 place)
 {
 	struct thread *t;
 
-	if (!(p->flags & (ProbeStack | ProbeCaller)))
-		return 0;
+	if (!(place & (PLACE_STACK | PLACE_CALLER)))
+		return;
 	t = this_thread();
 	if (!t)
-		return 0;
-	if (p->flags & ProbeStack)
-		return stacks_by == NoStacks ? 0 : walk_stack(ctx, t);
-	return take_caller(ctx, t);
+		return;
+	if (place & PLACE_CALLER)
+		w->caller = take_caller(ctx, t);
+	if ((place & PLACE_STACK) && stacks_by != NoStacks)
+		w->stack = walk_stack(ctx, t);
 }
 
 /* Tells of a call that is over without a return. */
@@ -165,7 +168,7 @@ static __always_inline void push(struct caller *c, __u64 sp, __u32 of, bool kept
 	c->at += (size + 7) & ~7u;
 }
 
-/* A hit of a probe, at the entry; in user code there are stacks to take. */
+/* A hit of a probe, at the entry. */
 static __always_inline void enter(bool user, struct work *w)
 {
 	const struct probe *p = w->p;
@@ -198,8 +201,10 @@ static __always_inline void enter(bool user, struct work *w)
 			push(c, w->sp, w->id, false, 0, 0);
 		return;
 	}
-	if (user)
-		r->stack = stack_of(w->ctx, p);
+	if (p->flags & ProbeStack)
+		r->stack = w->stack;
+	else if (p->flags & ProbeCaller)
+		r->stack = w->caller;
 	size = c->pos - at;
 	if (p->flags & ProbeReturns) {
 		r->hdr.fn = CallReturned;
@@ -271,7 +276,7 @@ int call_enter(struct pt_regs *ctx)
 {
 	__u32 slot = (__u32)bpf_get_attach_cookie(ctx) * PAGE_OFFSETS + (PT_REGS_IP(ctx) & (PAGE_OFFSETS - 1));
 	__u32 *first = bpf_map_lookup_elem(&places, &slot);
-	struct work w = {.ctx = ctx, .sp = PT_REGS_SP(ctx)};
+	struct work w = {.sp = PT_REGS_SP(ctx)};
 
 	if (!first || !*first || bpf_get_current_pid_tgid() >> 32 == recorder)
 		return 0;
@@ -284,7 +289,8 @@ int call_enter(struct pt_regs *ctx)
 	if (w.c->calls)
 		drop_left(w.c, w.sp);
 	read_registers(w.c, ctx);
-	w.id = *first;
+	take_stacks(&w, ctx, *first);
+	w.id = *first & ~(PLACE_STACK | PLACE_CALLER);
 	bpf_loop(MAX_CHAIN, enter_one, &w, 0);
 	return 0;
 }
@@ -314,7 +320,7 @@ static long return_one(__u32 i, struct work *w)
 SEC("uretprobe.s")
 int call_return(struct pt_regs *ctx)
 {
-	struct work w = {.ctx = ctx, .sp = PT_REGS_SP(ctx) - RET_SP};
+	struct work w = {.sp = PT_REGS_SP(ctx) - RET_SP};
 
 	if (bpf_get_current_pid_tgid() >> 32 == recorder)
 		return 0;
@@ -335,9 +341,9 @@ int call_return(struct pt_regs *ctx)
 }
 
 /* The one probe that is where the program runs, and room for its call. */
-static __always_inline bool begin(struct work *w)
+static __always_inline bool begin(struct work *w, void *ctx)
 {
-	w->id = (__u32)bpf_get_attach_cookie(w->ctx);
+	w->id = (__u32)bpf_get_attach_cookie(ctx);
 	w->p = bpf_map_lookup_elem(&probes, &w->id);
 	if (!w->p || bpf_get_current_pid_tgid() >> 32 == recorder)
 		return false;
@@ -350,9 +356,9 @@ static __always_inline bool begin(struct work *w)
 SEC("tracepoint")
 int call_tracepoint(void *ctx)
 {
-	struct work w = {.ctx = ctx};
+	struct work w = {};
 
-	if (!begin(&w))
+	if (!begin(&w, ctx))
 		return 0;
 	w.c->slot[SlotCtx] = (__u64)ctx;
 	enter(false, &w);
@@ -362,9 +368,9 @@ int call_tracepoint(void *ctx)
 SEC("kprobe")
 int call_kernel(struct pt_regs *ctx)
 {
-	struct work w = {.ctx = ctx, .sp = PT_REGS_SP(ctx)};
+	struct work w = {.sp = PT_REGS_SP(ctx)};
 
-	if (!begin(&w))
+	if (!begin(&w, ctx))
 		return 0;
 	read_registers(w.c, ctx);
 	enter(false, &w);
@@ -394,9 +400,9 @@ static long kernel_return_one(__u32 i, struct work *w)
 SEC("kretprobe")
 int call_kernel_return(struct pt_regs *ctx)
 {
-	struct work w = {.ctx = ctx};
+	struct work w = {};
 
-	if (!begin(&w))
+	if (!begin(&w, ctx))
 		return 0;
 	read_registers(w.c, ctx);
 	bpf_loop(MAX_LIVE, kernel_return_one, &w, 0);

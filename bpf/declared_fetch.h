@@ -45,52 +45,85 @@ static __always_inline bool fetch_number(bool user, struct caller *c, const stru
 	return true;
 }
 
+/* A place in the room, NULL beyond most. The pointer is made where the place was
+ * compared: older verifiers forget the outcome for what goes by way of the stack. */
+static __always_inline char *in_room_at(struct caller *c, __u64 pos, __u64 most)
+{
+	char *at;
+
+	KEEP(pos);
+	if (pos > most)
+		return NULL;
+	at = c->room + pos;
+	KEEP(at);
+	return at;
+}
+
+struct scan {
+	char *to;
+	__u64 from;
+	__u32 known;
+};
+
+static __always_inline long scan_one(bool user, struct scan *s)
+{
+	long n = read_text(user, s->to, SCAN_LEN, s->from + s->known);
+
+	if (n <= 0)
+		return 1;
+	s->known += n - 1;
+	return n < SCAN_LEN;
+}
+
+static long scan_user(__u32 i, struct scan *s) { return scan_one(true, s); }
+static long scan_kernel(__u32 i, struct scan *s) { return scan_one(false, s); }
+
 /* How long a text is whose first bytes did not show its end. */
 static __always_inline __u32 scan_text(bool user, struct caller *c, __u64 from, __u32 known)
 {
-	__u64 pos = c->pos;
+	struct scan s = {.to = in_room_at(c, c->pos, caller_room + record_room - SCAN_LEN), .from = from, .known = known};
 
-	KEEP(pos);
-	if (pos > caller_room + record_room - SCAN_LEN)
+	if (!s.to)
 		return known;
-	for (int i = 0; i < MAX_SCANS; i++) {
-		long n = read_text(user, c->room + pos, SCAN_LEN, from + known);
-
-		if (n <= 0)
-			break;
-		known += n - 1;
-		if (n < SCAN_LEN)
-			break;
-	}
-	return known;
+	if (user)
+		bpf_loop(MAX_SCANS, scan_user, &s, 0);
+	else
+		bpf_loop(MAX_SCANS, scan_kernel, &s, 0);
+	return s.known;
 }
 
 /* Keeps what is at v, and says so in num: how much is kept, and above that how
  * much there is. */
 static __always_inline bool fetch_text(bool user, struct caller *c, const struct fetch *f, struct called *r, __u64 v, __u64 *num)
 {
-	__u64 pos = c->pos, limit = f->limit, there;
+	__u64 limit = f->limit, there;
+	char *to = in_room_at(c, c->pos, caller_room + record_room - text_room);
 	long n;
 
-	KEEP(pos);
-	KEEP(limit);
-	if (pos > caller_room + record_room - text_room || limit >= text_room)
+	if (!to || limit >= text_room)
 		return false;
 	if (f->flags & FetchComm) {
-		if (bpf_get_current_comm(c->room + pos, COMM_LEN))
+		if (bpf_get_current_comm(to, COMM_LEN))
 			return false;
-		n = bpf_probe_read_kernel_str(c->word, COMM_LEN, c->room + pos);
+		n = bpf_probe_read_kernel_str(c->word, COMM_LEN, to);
 		there = n > 0 ? n - 1 : 0;
 		*num = there << 32 | there;
-		c->pos = pos + there;
+		c->pos += there;
 		return n > 0;
 	}
 	if (f->flags & FetchStr) {
-		n = read_text(user, c->room + pos, limit + 1, v);
-		if (n <= 0 || n > limit + 1)
+		limit++;
+		KEEP(limit);
+		if (limit > text_room)
 			return false;
+		n = read_text(user, to, limit, v);
+		limit--;
+		if (n < 0 || n > limit + 1)
+			return false;
+		if (!n) /* of an empty text, older kernels do not count the NUL */
+			n = 1;
 		there = n - 1;
-		c->pos = pos + there;
+		c->pos += there;
 		if (there == limit)
 			there = scan_text(user, c, v, limit);
 		*num = there << 32 | (n - 1);
@@ -104,9 +137,9 @@ static __always_inline bool fetch_text(bool user, struct caller *c, const struct
 	if (limit > there)
 		limit = there;
 	KEEP(limit);
-	if (limit >= text_room || (limit && read_memory(user, c->room + pos, limit, v)))
+	if (limit >= text_room || (limit && read_memory(user, to, limit, v)))
 		return false;
-	c->pos = pos + limit;
+	c->pos += limit;
 	*num = there << 32 | limit;
 	return true;
 }
@@ -117,20 +150,21 @@ struct work {
 	struct caller *c;
 	const struct probe *p;
 	struct called *r;
-	void *ctx;
 	__u64 sp;
+	__u64 stack, caller; /* ids */
 	__u32 id;
 	bool late;
 	bool found;
 };
 
-static __always_inline long fetch_one(bool user, __u32 i, struct work *w)
+static __always_inline long fetch_one(bool user, __u64 i, struct work *w)
 {
 	struct called *r = w->r;
 	struct caller *c = w->c;
 	const struct fetch *f;
 	__u64 v;
 
+	KEEP(i);
 	if (i >= MAX_FETCHES)
 		return 1;
 	f = &w->p->fetch[i];
@@ -205,7 +239,7 @@ static __always_inline bool same_text(bool user, struct caller *c, const struct 
 		have[i] = 0;
 	if (f->flags & FetchComm)
 		bpf_get_current_comm(c->word, COMM_LEN);
-	else if (read_text(user, c->word, WORD_LEN, from) <= 0)
+	else if (read_text(user, c->word, WORD_LEN, from) < 0)
 		return false;
 	for (int i = 0; i < WORD_LEN / 8; i++)
 		if (have[i] != want[i])
@@ -213,7 +247,7 @@ static __always_inline bool same_text(bool user, struct caller *c, const struct 
 	return true;
 }
 
-static __always_inline long term_one(bool user, __u32 i, struct work *w)
+static __always_inline long term_one(bool user, __u64 i, struct work *w)
 {
 	const struct called *r = w->r;
 	struct caller *c = w->c;
@@ -221,6 +255,7 @@ static __always_inline long term_one(bool user, __u32 i, struct work *w)
 	__u32 at, bits = c->bits;
 	bool ok = false;
 
+	KEEP(i);
 	if (i >= MAX_TERMS)
 		return 1;
 	t = &w->p->term[i];

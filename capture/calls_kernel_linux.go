@@ -22,8 +22,8 @@ func (c *callProbes) findKernel(spec *Probe) ([]*callSite, error) {
 	if spec.Decl.Kind == declare.Tracepoint {
 		return c.findTracepoints(spec)
 	}
-	if _, err := os.Stat("/sys/bus/event_source/devices/kprobe"); err != nil {
-		return nil, fmt.Errorf("this kernel has no %ss (CONFIG_KPROBE_EVENTS); tracepoints are there: tcap probes list 'tracepoint:*'", spec.Decl.Kind)
+	if err := haveKprobes(spec.Decl.Kind); err != nil {
+		return nil, err
 	}
 	machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]
 	site, err := call.Function(machine, false)
@@ -32,7 +32,11 @@ func (c *callProbes) findKernel(spec *Probe) ([]*callSite, error) {
 	}
 	names := []string{spec.Decl.Symbol}
 	if probe.IsPattern(spec.Decl.Symbol) {
-		if names, err = c.kernelFunctions(spec.Decl.Symbol); err != nil {
+		tfs, err := c.r.tracing()
+		if err != nil {
+			return nil, err
+		}
+		if names, err = matchingFunctions(tfs, spec.Decl.Symbol); err != nil {
 			return nil, err
 		}
 	}
@@ -47,12 +51,16 @@ func (c *callProbes) findKernel(spec *Probe) ([]*callSite, error) {
 	return sites, nil
 }
 
-// kernelFunctions are those that can be probed and match.
-func (c *callProbes) kernelFunctions(pattern string) ([]string, error) {
-	tfs, err := c.r.tracing()
-	if err != nil {
-		return nil, err
+// haveKprobes refuses where the kernel has none.
+func haveKprobes(kind declare.Kind) error {
+	if _, err := os.Stat("/sys/bus/event_source/devices/kprobe"); err != nil {
+		return fmt.Errorf("this kernel has no %ss (CONFIG_KPROBE_EVENTS); tracepoints are there: tcap probes list 'tracepoint:*:*'", kind)
 	}
+	return nil
+}
+
+// matchingFunctions are those that can be probed and match.
+func matchingFunctions(tfs *tracefs.FS, pattern string) ([]string, error) {
 	names, err := tfs.Functions()
 	if err != nil {
 		return nil, err

@@ -276,12 +276,24 @@ func (c *callProbes) tell(s *callSite, id uint32) (table uint64, err error) {
 			}
 		}
 		c.places[at] = id
-		if err := c.r.objs.Places.Put(at, id); err != nil {
+		if err := c.r.objs.Places.Put(at, id|c.wantsStack(id)); err != nil {
 			return 0, fmt.Errorf("tell the programs of %s: %w", s.name(), err)
 		}
 		return uint64(table), nil
 	}
 	return 0, fmt.Errorf("probe %s: %d functions share its offset in a page; narrow the pattern", s.symbol, tables)
+}
+
+// As bpf/declared.h has them.
+const placeStack, placeCaller = 1 << 31, 1 << 30
+
+// wantsStack says what the probes at a place want of the stack.
+func (c *callProbes) wantsStack(id uint32) (flags uint32) {
+	for ; id != 0; id = c.sites[id-1].program.Raw.Next {
+		d := c.sites[id-1].spec.Decl
+		flags |= uint32(flag(d.Stack))*placeStack | uint32(flag(d.Caller && !d.Stack))*placeCaller
+	}
+	return flags
 }
 
 // called decodes a record of a call.

@@ -252,12 +252,12 @@ func loadError(err error) error {
 	switch {
 	case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
 		return fmt.Errorf("load BPF programs: %w: tcap needs some hundred; raise the limit (ulimit -n)", err)
+	case errors.As(err, &ve) && len(ve.Log) > 0: // it, too, answers that permission is denied
+		return fmt.Errorf("load BPF programs: the kernel's verifier refused one; `tcap doctor` says what this kernel supports: %w", err)
 	case errors.Is(err, os.ErrPermission):
 		// Which map or program it was, and that locked memory may be the cause,
 		// which it is not since 5.11, says nothing to whoever has no rights.
 		return fmt.Errorf("load BPF programs: %w: run as root, or give tcap the capabilities that `tcap doctor` names", os.ErrPermission)
-	case errors.As(err, &ve):
-		return fmt.Errorf("load BPF programs: the kernel's verifier refused one; `tcap doctor` says what this kernel supports: %w", err)
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return fmt.Errorf("load BPF programs: %w: `tcap doctor` says what this kernel lacks", err)
 	}

@@ -15,7 +15,7 @@ packages() {
 	generate) echo clang llvm libbpf-dev libc6-dev ;;
 	# The programs under testdata are compiled against each allocator that is
 	# supported, and stopped by gdb to compare stacks; iproute2 makes the network namespaces of the TCP tests.
-	test)     echo binutils clang gcc g++ gdb rustc libc6-dev libc6-dbg musl-tools libjemalloc-dev \
+	test)     echo binutils xz-utils systemtap-sdt-dev clang gcc g++ gdb rustc libc6-dev libc6-dbg musl-tools libjemalloc-dev \
 	               libgoogle-perftools-dev libmimalloc-dev iproute2 procps valgrind qemu-user-static \
 	               nginx-light redis-server mariadb-server libdbd-mariadb-perl perl ;;
 	demo)     echo gcc libc6-dev ;;

@@ -298,7 +298,7 @@ func (e *ELF) debugFile() *ELF {
 	}
 	places := []string{filepath.Join(debugDir, ".build-id", id[:2], id[2:]+".debug")}
 	if name := e.debugLink(); name != "" {
-		home := filepath.Dir(e.path)
+		home := filepath.Dir(e.Name())
 		places = append(places, filepath.Join(home, name), filepath.Join(home, ".debug", name),
 			filepath.Join(debugDir, home, name))
 	}
@@ -307,7 +307,7 @@ func (e *ELF) debugFile() *ELF {
 		if err != nil {
 			continue
 		}
-		if d.BuildID() == id && path != e.path {
+		if d.BuildID() == id && path != e.Name() {
 			return d
 		}
 		d.Close()

@@ -9,36 +9,14 @@ import (
 // explainInstructions is how many instructions Explain shows, at most.
 const explainInstructions = 8
 
-// Name is a uprobe as bpftrace writes it.
-//
-// uprobe:PATH:SYMBOL and uretprobe:PATH:SYMBOL. The path may contain colons,
-// the symbol none.
-type Name struct {
-	Return bool
-	Path   string
-	Symbol string
-}
-
-// ParseName reads a probe's name.
-func ParseName(s string) (Name, error) {
-	kind, rest, ok := strings.Cut(s, ":")
-	if !ok || kind != "uprobe" && kind != "uretprobe" {
-		return Name{}, fmt.Errorf("probe %q: want uprobe:PATH:SYMBOL or uretprobe:PATH:SYMBOL", s)
-	}
-	at := strings.LastIndexByte(rest, ':')
-	if at <= 0 || at == len(rest)-1 {
-		return Name{}, fmt.Errorf("probe %q: after %s, want PATH:SYMBOL", s, kind)
-	}
-	return Name{Return: kind == "uretprobe", Path: rest[:at], Symbol: rest[at+1:]}, nil
-}
-
 // Explanation tells where a probe goes and why.
 type Explanation struct {
-	Name      Name
+	Path      string
 	Symbol    Symbol
 	BuildID   string // in hexadecimal, or ""
 	Placement Placement
 	Code      []Line
+	Warning   string // why it may not be hit, or not as asked for
 }
 
 // Line is one instruction of a listing.
@@ -50,28 +28,15 @@ type Line struct {
 	Chosen bool // the probe goes here
 }
 
-// Explain resolves a probe and returns the decision of Place. With
-// uretprobe, it is that of PlaceEntry.
-func Explain(name string) (*Explanation, error) {
-	n, err := ParseName(name)
-	if err != nil {
-		return nil, err
-	}
-	e, err := OpenELF(n.Path)
-	if err != nil {
-		return nil, err
-	}
-	defer e.Close()
-	s, err := e.Lookup(n.Symbol)
-	if err != nil {
-		return nil, err
-	}
+// Explain returns the decision of Place for a function, of PlaceEntry if its return
+// is probed too.
+func (e *ELF) Explain(s Symbol, returns bool) (*Explanation, error) {
 	code, err := e.Code(s.Offset, int(min(s.Size, maxCode+1)))
 	if err != nil {
 		return nil, err
 	}
-	x := &Explanation{Name: n, Symbol: s, BuildID: e.BuildID(), Placement: Place(e.Machine(), code)}
-	if n.Return {
+	x := &Explanation{Path: e.Name(), Symbol: s, BuildID: e.BuildID(), Placement: Place(e.Machine(), code)}
+	if returns {
 		x.Placement = PlaceEntry(e.Machine(), code)
 	}
 	if x.Placement.Class != Unknown {
@@ -102,7 +67,7 @@ func listing(code []byte, chosen uint64) []Line {
 // a name is wider.
 func (x *Explanation) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s in %s\n", printable(x.Symbol.Name), printable(x.Name.Path))
+	fmt.Fprintf(&b, "%s in %s\n", printable(x.Symbol.Name), printable(x.Path))
 	row := func(key, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-12s %s\n", key, fmt.Sprintf(format, args...))
 	}
@@ -114,6 +79,7 @@ func (x *Explanation) WriteText(w io.Writer) error {
 	row("instruction", "%s", or(x.Placement.Instruction, "not examined"))
 	row("class", "%v", x.Placement.Class)
 	writeWrapped(&b, "why", x.Placement.Why)
+	writeWrapped(&b, "warning", x.Warning)
 	if len(x.Code) > 0 {
 		b.WriteByte('\n')
 	}
@@ -160,34 +126,4 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// WriteList prints the probes that match uprobe:PATH:GLOB, one a line.
-func WriteList(w io.Writer, name string) error {
-	n, err := ParseName(name)
-	if err != nil {
-		return err
-	}
-	e, err := OpenELF(n.Path)
-	if err != nil {
-		return err
-	}
-	defer e.Close()
-	list, err := e.Glob(n.Symbol)
-	if err != nil {
-		return err
-	}
-	if len(list) == 0 {
-		return fmt.Errorf("list %s: %w matches in %s", name, ErrNoSymbol, e.tables())
-	}
-	kind, _, _ := strings.Cut(name, ":")
-	for i, s := range list {
-		if i > 0 && s.Name == list[i-1].Name {
-			continue
-		}
-		if _, err := fmt.Fprintf(w, "%s:%s:%s\n", kind, printable(n.Path), printable(s.Name)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -8,28 +8,9 @@ import (
 	"testing"
 )
 
-func TestParseName(t *testing.T) {
-	for _, tt := range []struct {
-		in   string
-		want Name
-	}{
-		{"uprobe:/bin/x:main", Name{false, "/bin/x", "main"}},
-		{"uretprobe:/a:b/x:f*", Name{true, "/a:b/x", "f*"}},
-	} {
-		if got, err := ParseName(tt.in); err != nil || got != tt.want {
-			t.Errorf("ParseName(%q) = %+v, %v", tt.in, got, err)
-		}
-	}
-	for _, bad := range []string{"", "uprobe", "uprobe:", "uprobe:/bin/x", "uprobe::f", "uprobe:/bin/x:", "kprobe:/x:f"} {
-		if got, err := ParseName(bad); err == nil {
-			t.Errorf("ParseName(%q) = %+v, want an error", bad, got)
-		}
-	}
-}
-
 func TestExplainText(t *testing.T) {
 	x := &Explanation{
-		Name:   Name{Path: "/usr/lib/x86_64-linux-gnu/libc.so.6"},
+		Path:   "/usr/lib/x86_64-linux-gnu/libc.so.6",
 		Symbol: Symbol{Name: "free", Addr: 0x98ef0, Size: uint64(len(glibcFree)), Offset: 0x98ef0},
 	}
 	x.Placement = placeAMD64(glibcFree)
@@ -59,26 +40,27 @@ func TestExplainErrors(t *testing.T) {
 	if err := os.WriteFile(file, image.bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Explain("uprobe:" + file + ":maloc")
-	if !errors.Is(err, ErrNoSymbol) || !strings.Contains(err.Error(), "it has malloc") {
+	e, err := OpenELF(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if _, err := e.Functions("maloc"); !errors.Is(err, ErrNoSymbol) || !strings.Contains(err.Error(), "it has malloc") {
 		t.Errorf("error %v, want it to suggest malloc", err)
 	}
-	x, err := Explain("uprobe:" + file + ":free")
+	all, err := e.Functions("*")
+	if err != nil || len(all) != 2 || all[0].Name != "free" || all[1].Name != "malloc" {
+		t.Fatalf("functions %+v, %v", all, err)
+	}
+	x, err := e.Explain(all[0], false)
 	if err != nil || x.Placement.Delta != 3 {
 		t.Errorf("free: %+v, %v", x, err)
 	}
-	x, err = Explain("uretprobe:" + file + ":free")
+	x, err = e.Explain(all[0], true)
 	if err != nil || x.Placement.Delta != 0 || x.Placement.Class != SingleStep {
 		t.Errorf("return of free: %+v, %v", x, err)
 	}
-	var b strings.Builder
-	if err := WriteList(&b, "uprobe:"+file+":*"); err != nil || b.String() != "uprobe:"+file+":free\nuprobe:"+file+":malloc\n" {
-		t.Errorf("list: %q, %v", b.String(), err)
-	}
-	if err := WriteList(&b, "uprobe:"+file+":x*"); !errors.Is(err, ErrNoSymbol) {
-		t.Errorf("list of nothing: %v", err)
-	}
-	if _, err := Explain("uprobe:/nonexistent:f"); err == nil {
-		t.Error("a missing file was explained")
+	if _, err := e.Functions("x*"); !errors.Is(err, ErrNoSymbol) {
+		t.Errorf("a pattern of nothing: %v", err)
 	}
 }

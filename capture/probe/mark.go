@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"io"
 	"path"
 	"strings"
 )
@@ -109,4 +110,19 @@ func (e *ELF) dataOffset(addr uint64) (uint64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// WriteText says where a mark is and what it has, for people.
+func (m *Mark) WriteText(w io.Writer, path string) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "mark %s:%s in %s\n", printable(m.Provider), printable(m.Name), printable(path))
+	fmt.Fprintf(&b, "  %-12s file offset 0x%x\n", "probe at", m.Offset)
+	if m.Semaphore != 0 {
+		fmt.Fprintf(&b, "  %-12s file offset 0x%x, raised while the mark is recorded\n", "semaphore", m.Semaphore)
+	}
+	for i, arg := range strings.Fields(m.Args) {
+		fmt.Fprintf(&b, "  %-12s %s\n", fmt.Sprintf("arg%d", i), printable(arg))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }

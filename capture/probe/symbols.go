@@ -215,17 +215,17 @@ func (e *ELF) Lookup(name string) (Symbol, error) {
 			at = append(at, fmt.Sprintf("0x%x", s.Addr))
 		}
 		return Symbol{}, fmt.Errorf("find %s in %s: several functions have this name, at %s; give the address instead",
-			name, e.path, strings.Join(at, ", "))
+			name, e.Name(), strings.Join(at, ", "))
 	case err != nil:
 		return Symbol{}, err
 	}
-	return Symbol{}, fmt.Errorf("find %s in %s: %w in %s%s", name, e.path, ErrNoSymbol, e.tables(), near)
+	return Symbol{}, fmt.Errorf("find %s in %s: %w in %s%s", name, e.Name(), ErrNoSymbol, e.tables(), near)
 }
 
 func (e *ELF) lookupAddress(name string, addr uint64) (Symbol, error) {
 	off, ok := e.Offset(addr)
 	if !ok {
-		return Symbol{}, fmt.Errorf("find %s in %s: no code is at this address", name, e.path)
+		return Symbol{}, fmt.Errorf("find %s in %s: no code is at this address", name, e.Name())
 	}
 	found := Symbol{Name: name, Addr: addr, Offset: off}
 	err := e.Each(func(s Symbol) bool {

@@ -200,8 +200,8 @@ func TestUsage(t *testing.T) {
 		{"probes", "list or explain"},
 		{"probes frob", "list and explain"},
 		{"probes explain", "see tcap probes explain --help"},
-		{"probes explain frob", "want uprobe:PATH:SYMBOL"},
-		{"probes list uprobe:x", "want PATH:SYMBOL"},
+		{"probes explain frob", "want uprobe, uretprobe, usdt"},
+		{"probes list uprobe:x", "want PATH:FUNCTION"},
 		{"probes list -p 0", "positive"},
 		{"probes list -p 1 x", "either"},
 	} {

@@ -7,20 +7,20 @@ import (
 	"io"
 	"os"
 	"path"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tcap-dev/tcap/capture"
-	"github.com/tcap-dev/tcap/capture/probe"
+	"github.com/tcap-dev/tcap/capture/declare"
 )
 
 func probesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "probes",
 		Short: "List the places that can be probed; explain where a probe goes",
-		Long: `probes shows where tcap attaches. A place in a program is named as bpftrace
-does: uprobe:PATH:FUNCTION, or uretprobe: for the return of the function.`,
+		Long: `probes shows where tcap attaches. Places are named as bpftrace does:
+uprobe:PATH:FUNCTION, usdt:PATH:PROVIDER:NAME, tracepoint:CATEGORY:NAME,
+kprobe:FUNCTION. docs/probes.md tells what can be read there.`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			if len(a) == 0 {
@@ -38,15 +38,18 @@ func probesListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [GLOB]",
 		Short: "List places that can be probed",
-		Long: `list names the functions of a program or library that match a pattern as
-uprobe:PATH:GLOB. Without a pattern, or with one that names no file, it lists
-the places in the kernel that "tcap record" uses.
+		Long: `list names the places that match a pattern as uprobe:PATH:GLOB,
+usdt:PATH:GLOB:GLOB, tracepoint:GLOB:GLOB or kprobe:GLOB. C++ names match as
+people write them, too. Without a pattern, or with one of another kind, it lists
+the places in the kernel that "tcap record" uses by itself.
 
 With -p it lists the allocator functions of a process, where tcap would probe
 them, and what the instruction there costs: an emulated one is cheap.`,
 		Example: `  tcap probes list
   tcap probes list 'tp_btf:tcp_*'
   tcap probes list 'uprobe:/usr/sbin/nginx:ngx_http_*'
+  tcap probes list 'usdt:/usr/bin/python3:*:*'
+  tcap probes list 'tracepoint:sched:*'
   tcap probes list -p $(pidof redis-server)`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -57,11 +60,12 @@ them, and what the instruction there costs: an emulated one is cheap.`,
 				return usagef("probes list: either -p PID or a pattern")
 			case cmd.Flags().Changed("pid"):
 				err = listAllocators(out, pid)
-			case len(a) > 0 && userProbe(a[0]):
-				if _, err := probe.ParseName(a[0]); err != nil {
-					return usage(err)
+			case len(a) > 0 && declare.IsDeclaration(a[0]):
+				d, perr := declare.Parse(a[0])
+				if perr != nil {
+					return usage(declarationError(perr))
 				}
-				err = probe.WriteList(out, a[0])
+				err = capture.ListPlaces(out, d)
 			default:
 				err = listHooks(out, a)
 			}
@@ -70,10 +74,6 @@ them, and what the instruction there costs: an emulated one is cheap.`,
 	}
 	cmd.Flags().IntVarP(&pid, "pid", "p", 0, "list the allocator functions of process `PID`")
 	return cmd
-}
-
-func userProbe(name string) bool {
-	return strings.HasPrefix(name, "uprobe:") || strings.HasPrefix(name, "uretprobe:")
 }
 
 // listHooks lists the places in the kernel, those that match the pattern if
@@ -106,21 +106,23 @@ func listHooks(w io.Writer, pattern []string) error {
 func probesExplainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain PROBE",
-		Short: "Say where in a function a probe goes, and why",
+		Short: "Say where a probe goes, and why",
 		Long: `explain disassembles the start of a function and shows the instruction that
 tcap would probe. The kernel emulates some instructions inside the trap; any
-other must be executed from a copy, which costs a second trap.`,
-		Example: `  tcap probes explain uprobe:/lib/x86_64-linux-gnu/libc.so.6:free`,
-		Args:    args(cobra.ExactArgs(1)),
+other must be executed from a copy, which costs a second trap.
+
+Of a mark (usdt:) it tells where its arguments are, of a tracepoint its fields. The
+declaration may have arguments and a filter, which are checked.`,
+		Example: `  tcap probes explain uprobe:/lib/x86_64-linux-gnu/libc.so.6:free
+  tcap probes explain tracepoint:sched:sched_switch`,
+		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			if _, err := probe.ParseName(a[0]); err != nil {
-				return usage(err)
-			}
-			x, err := probe.Explain(a[0])
+			d, err := declare.Parse(a[0])
 			if err != nil {
-				return err
+				return usage(declarationError(err))
 			}
-			return x.WriteText(os.Stdout)
+			out := bufio.NewWriter(os.Stdout)
+			return errors.Join(capture.ExplainPlaces(out, d), out.Flush())
 		},
 	}
 }

@@ -1,0 +1,140 @@
+package capture_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tcap-dev/tcap/capture/kerneltest"
+)
+
+// strip runs a tool of binutils on a copy of a program.
+func strip(t *testing.T, program, name string, commands ...[]string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), name)
+	data, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(out, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, argv := range commands {
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Dir = filepath.Dir(out)
+		if text, err := cmd.CombinedOutput(); err != nil {
+			t.Skipf("%q: %v\n%s", argv, err, text)
+		}
+	}
+	return out
+}
+
+// Functions are found wherever their names may be: exported by a stripped program,
+// in a static one, in a debug file next to it, in .gnu_debugdata.
+func TestCallsOfPrograms(t *testing.T) {
+	plain := callsProgram(t)
+	programs := map[string]string{
+		"static":   callsProgram(t, "-static"),
+		"PIE":      callsProgram(t, "-fPIE", "-pie"),
+		"no PIE":   callsProgram(t, "-fno-pie", "-no-pie"),
+		"exported": callsProgram(t, "-rdynamic", "-s"),
+	}
+	if _, err := exec.LookPath("objcopy"); err == nil { // not in the emulated machine
+		programs["debug file"] = strip(t, plain, "x",
+			[]string{"objcopy", "--only-keep-debug", "x", "x.debug"}, []string{"objcopy", "--strip-all", "--add-gnu-debuglink=x.debug", "x"})
+		programs["debugdata"] = strip(t, plain, "y",
+			[]string{"objcopy", "-S", "--remove-section=.comment", "--keep-symbol=many", "--keep-symbol=handle", "y", "mini"},
+			[]string{"objcopy", "--strip-all", "y"}, []string{"xz", "-k", "mini"}, []string{"objcopy", "--add-section", ".gnu_debugdata=mini.xz", "y"})
+	}
+	for name, program := range programs {
+		t.Run(name, func(t *testing.T) {
+			list, _ := recordCalls(t, []string{program, "args", "1"}, "uretprobe:@:many(g=i64(arg6), r=i64(retval))", "uprobe:@:hand*(fd=u32(arg0->24))")
+			sameLines(t, "many", only(list, "many"), []string{"returned depth=1 g=7 r=-1"})
+			sameLines(t, "handle", only(list, "handle"), []string{"entered depth=1 fd=0"})
+		})
+	}
+}
+
+// A link to the program, a copy of it that was deleted meanwhile.
+func TestCallsOfLinksAndDeleted(t *testing.T) {
+	program := callsProgram(t)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(program, link); err != nil {
+		t.Fatal(err)
+	}
+	list, _ := recordCalls(t, []string{link, "args", "1"}, "uprobe:@:many")
+	if len(list) != 1 {
+		t.Errorf("by a link: %d calls", len(list))
+	}
+}
+
+// Marks: arguments are where the compiler had them, and the program knows that it
+// is watched.
+func TestCallsOfMarks(t *testing.T) {
+	kerneltest.Require(t)
+	program := kerneltest.Build(t, "../testdata/programs/calls/marks.c", "-O2")
+	list, _ := recordCalls(t, []string{program, "3"},
+		"usdt:@:demo:work(small=i8(arg0), mid=u16(arg1), big=i64(arg2), el=i8(arg3), local=i32(arg4))",
+		"usdt:@:demo:t*(u=u32(arg0), s=str(arg1))", "usdt:@:demo:constant(c=i32(arg0)) /c == 42/")
+	var work, texts []string
+	for i := range 3 {
+		work = append(work, fmt.Sprintf("entered depth=1 small=%d mid=%d big=%d el=%d local=-5", -i, 60000+i, 1<<40, []int{1, -2, 3}[i]))
+		texts = append(texts, fmt.Sprintf("entered depth=1 u=%d s=text", 4000000000+i))
+	}
+	sameLines(t, "work", only(list, "demo:work"), work)
+	sameLines(t, "texts", only(list, "demo:texts"), texts) // in a page that the program never touched
+	if n := len(only(list, "demo:constant")); n != 3 {
+		t.Errorf("%d hits of constant", n)
+	}
+}
+
+// The return of a Go function, whose stack moves, is not probed; it has its
+// arguments in registers of its own.
+func TestCallsOfGo(t *testing.T) {
+	kerneltest.Require(t)
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("no go here") // the emulated machine
+	}
+	program := filepath.Join(t.TempDir(), "gocalls")
+	cmd := exec.Command(goTool, "build", "-ldflags=-s -w", "-o", program, "../testdata/programs/calls/gocalls.go")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	list, notes := recordCalls(t, []string{program}, "uretprobe:@:main.add(a=i64(arg0), b=i64(arg1), s=buf(arg2, arg3))")
+	sameLines(t, "main.add", only(list, "main.add"), []string{"entered depth=1 a=1 b=2 s=three", "entered depth=1 a=4 b=-5 s=six"})
+	if !strings.Contains(notes, "only entries are recorded: it is a Go program") {
+		t.Errorf("notes: %s", notes)
+	}
+}
+
+// Where a program switches stacks, only entries are probed unless that is wanted.
+func TestCallsOfCoroutines(t *testing.T) {
+	kerneltest.Require(t)
+	program := kerneltest.Build(t, "../testdata/programs/calls/coroutine.c", "-O2")
+	list, notes := recordCalls(t, []string{program}, "uretprobe:@:step(who=i32(arg0), n=i32(arg1))")
+	var want []string
+	for n := range 3 {
+		for who := range 2 {
+			want = append(want, fmt.Sprintf("entered depth=1 who=%d n=%d", who, n))
+		}
+	}
+	sameLines(t, "step", only(list, "step"), want)
+	if !strings.Contains(notes, "it switches stacks (it has ") {
+		t.Errorf("notes: %s", notes)
+	}
+}
+
+// A function whose calls were inlined is warned about.
+func TestCallsOfInlined(t *testing.T) {
+	kerneltest.Require(t)
+	program := kerneltest.Build(t, "../testdata/programs/calls/coroutine.c", "-O2")
+	_, notes := recordCalls(t, []string{program}, "uprobe:@:inlined")
+	if !strings.Contains(notes, "nothing in the file calls it or names it") || !strings.Contains(notes, "was never hit") {
+		t.Errorf("notes: %s", notes)
+	}
+}
