@@ -71,7 +71,7 @@ func FuzzExpression(f *testing.F) {
 	f.Fuzz(func(t *testing.T, code, stack []byte) {
 		regs := registers{known: 1<<17 - 1}
 		regs.set(amd64RSP, 0x7000)
-		var e expression
+		e := expression{needs: &needs{}}
 		for _, push := range []bool{true, false} {
 			if _, end := e.evaluate(code, &regs, &memory{0x7000, stack}, push, 0x7010); end != 0 && end != BadStep && end != SnapshotEnd {
 				t.Errorf("ended: %v", end)
