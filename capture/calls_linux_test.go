@@ -30,7 +30,7 @@ type recordedCall struct {
 	stack    []format.Frame
 }
 
-// calls are the calls that a capture has, and the notes.
+// calls are the calls that a capture has, and what the recorder warned of.
 func calls(t *testing.T, path string) (list []recordedCall, notes string) {
 	t.Helper()
 	r, err := format.Open(path)
@@ -49,7 +49,9 @@ func calls(t *testing.T, path string) (list []recordedCall, notes string) {
 			notes += fmt.Sprintf("lost %d\n", e.V[format.LossCount])
 			continue
 		}
-		notes += r.String(format.StringID(e.V[format.NoteText])) + "\n"
+		if e.V[format.NoteLevel] == 1 { // a warning
+			notes += r.String(format.StringID(e.V[format.NoteText])) + "\n"
+		}
 	}
 	for c, err := range r.Calls(format.Filter{}) {
 		if err != nil {
