@@ -10,7 +10,7 @@
 #define PATH_LEN 256
 #define NAME_LEN 48
 #define MAX_FRAMES 127
-#define MAX_STACK_BYTES (16 << 10)
+#define MAX_STACK_BYTES (64 << 10)
 
 /* The registers that functions leave as they find them, the stack pointer apart. */
 #if defined(__TARGET_ARCH_x86)

@@ -22,7 +22,7 @@ struct step_row {
 	__u64 id;	 /* of the stack, if these are its last */
 	__u32 next;	 /* the row that goes on */
 	__u16 count;
-	__u16 bytes;	 /* of the stack that these, and those that go on, look at */
+	__u16 words;	 /* of the stack that these, and those that go on, look at */
 	__u16 at[STEPS]; /* index in words of a snapshot */
 	__u64 want[STEPS];
 };
@@ -91,7 +91,7 @@ static long next_row(__u32 i, struct recognition *r)
 	__u64 word = 0;
 	__u32 at;
 
-	if (!p || !copy_more(r->s, r->c, p->bytes))
+	if (!p || !copy_more(r->s, r->c, p->words * 8))
 		return 1;
 	at = wrong_step(p, r->s, r->c->sp, &word);
 	if (at < p->count) {

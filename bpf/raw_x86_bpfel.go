@@ -286,7 +286,7 @@ type RawSnapshot struct {
 	Caller uint64
 	Code   uint32
 	Depth  uint32
-	Words  [2054]uint64
+	Words  [8198]uint64
 }
 
 type RawStack struct {
@@ -301,7 +301,7 @@ type RawStepRow struct {
 	Id    uint64
 	Next  uint32
 	Count uint16
-	Bytes uint16
+	Words uint16
 	At    [16]uint16
 	Want  [16]uint64
 }

@@ -9,7 +9,7 @@
 
 /* Copies of a stack that can be under way on a CPU: programs on uprobes can be
  * preempted by another thread's. */
-#define SCRATCHES 8
+#define SCRATCHES 4
 
 struct scratch {
 	__u32 busy;
@@ -36,8 +36,10 @@ struct {
 	__type(value, __u8);
 } signatures SEC(".maps");
 
-const volatile __u32 stack_bytes = 2048; /* of a copy, at most; a multiple of 8 */
+const volatile __u32 stack_bytes = MAX_STACK_BYTES; /* of a copy, at most; a multiple of 8 */
 
+#define NO_END (1 << 26)	/* no stack that is in use is so deep */
+#define ENDLESS_BYTES (8 << 10) /* of a copy where the stack's end is not known, at most */
 #define FIRST_BYTES 1024 /* what is copied before more is known to be needed */
 
 /* How stacks were told, to see what it costs. The first is counted by user space. */
@@ -100,6 +102,7 @@ struct copy {
  * already, since the verifier wants to see a place and a bound. */
 static __always_inline bool copy_more(struct snapshot *s, struct copy *c, __u32 to)
 {
+	asm volatile("" : "+r"(to)); /* or the bound is checked of one register, and another used */
 	if (to > c->most)
 		return false;
 	if (to <= c->have)
@@ -199,7 +202,7 @@ static long hash_words(__u32 block, struct hashing *h)
 		__u32 i = block * HASH_WORDS + k;
 		__u64 w, d;
 
-		asm volatile("" : "+r"(i)); /* or the bound is checked of one register, and another used */
+		asm volatile("" : "+r"(i)); /* as in copy_more */
 		if (i >= h->words || i >= SAVED_REGS + MAX_STACK_BYTES / 8)
 			break;
 		w = h->s->words[i];
@@ -253,8 +256,10 @@ static __noinline __u64 identify(struct pt_regs *ctx, struct scratch *at)
 	struct code *code = add_code(mm);
 	struct copy c = {.sp = sp};
 
-	left = stack_left(task, sp, 1 << 26);
+	left = stack_left(task, sp, NO_END);
 	c.most = (left < stack_bytes ? left : stack_bytes) & ~7;
+	if (left == NO_END && c.most > ENDLESS_BYTES)
+		c.most = ENDLESS_BYTES;
 	s->sp = sp;
 	s->depth = left < 1 << 16 ? left : 0;
 	s->code = code ? code->number : 0;

@@ -78,10 +78,10 @@ const (
 const DefaultRingSize = 64 << 20
 
 const (
-	// DefaultStackSize is enough for most stacks; what is not used costs nothing.
-	DefaultStackSize = 16 << 10
+	// DefaultStackSize is all that there can be: what is no stack is not copied.
+	DefaultStackSize = MaxStackSize
 	// MaxStackSize is MAX_STACK_BYTES of bpf/event.h.
-	MaxStackSize = 16 << 10
+	MaxStackSize = 64 << 10
 )
 
 // A Summary says how a recording went.

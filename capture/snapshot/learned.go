@@ -106,14 +106,14 @@ func (l *Learned) graft(at bpf.RawEdge, steps []step, id uint64) error {
 		l.Full++
 		return nil
 	}
-	next, bytes := uint32(0), uint16(0)
+	next, words := uint32(0), uint16(0)
 	for i := count - 1; i >= 0; i-- {
 		part := steps[i*rowSteps : min(len(steps), (i+1)*rowSteps)]
 		n := uint32(len(l.rows))
 		r := row{id: id, next: next, steps: append([]step(nil), part...)}
 		raw := r.raw()
-		bytes = max(bytes, raw.Bytes)
-		raw.Bytes = bytes
+		words = max(words, raw.Words)
+		raw.Words = words
 		if err := l.store.PutRow(n, raw); err != nil {
 			return fmt.Errorf("teach the kernel a stack: %w", err)
 		}
@@ -133,7 +133,7 @@ func (r *row) raw() *bpf.RawStepRow {
 	for i, s := range r.steps {
 		raw.At[i], raw.Want[i] = s.at, s.want
 		if word := int(s.at &^ relative); word >= savedRegs {
-			raw.Bytes = max(raw.Bytes, uint16(8*(word-savedRegs+1)))
+			raw.Words = max(raw.Words, uint16(word-savedRegs+1))
 		}
 	}
 	return raw

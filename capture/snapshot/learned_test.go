@@ -30,7 +30,7 @@ func (k *kernel) recognise(s *Snapshot) (id uint64, looked int) {
 	n := k.edges[bpf.RawEdge{From: s.Code, At: s.Depth, Word: s.Caller}]
 	for range maxPathRows {
 		row, ok := k.rows[n]
-		if n == 0 || !ok || int(row.Bytes) > len(s.Stack) {
+		if n == 0 || !ok || 8*int(row.Words) > len(s.Stack) {
 			return 0, looked
 		}
 		looked++

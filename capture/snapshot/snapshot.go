@@ -22,7 +22,7 @@ type Snapshot struct {
 const savedRegs = len(bpf.RawSnapshot{}.Words) - maxStackBytes/8
 
 // maxStackBytes is MAX_STACK_BYTES of bpf/event.h.
-const maxStackBytes = 16 << 10
+const maxStackBytes = 64 << 10
 
 // Decode reads a record of the ring. The Stack is part of it.
 func Decode(rec []byte) (Snapshot, error) {

@@ -19,7 +19,7 @@ type Need struct {
 // cannot be told. The slice is valid until the next call.
 func (u *Unwinder) Needs() (needs []Need, ok bool) {
 	n := &u.walk.needs
-	return n.list, !n.lost
+	return n.list, !n.lost && u.work >= 0 // else the tables were too dear, this time
 }
 
 // An origin is where a value was read: an address on the stack, or a register of
