@@ -155,6 +155,7 @@ func stepsOf(s *Snapshot, needs []unwind.Need) ([]step, bool) {
 		}
 		if n.Relative {
 			at |= relative
+			n.Value += returned // it counts from where the unwinding began
 		}
 		steps = append(steps, step{uint16(at), n.Value})
 	}

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -95,7 +96,7 @@ func (p program) stack(deep int) (s *Snapshot, needs []unwind.Need, frames []int
 		up := uint64(16 + 8*f)
 		if f == saving {
 			up = 32 + uint64(p.IntN(3))*16
-			put(at, at+up, unwind.Need{Slot: at, Value: at + up - s.SP, Relative: true})
+			put(at, at+up, unwind.Need{Slot: at, Value: at + up - s.SP - returned, Relative: true})
 		}
 		at += up
 		if f = p.IntN(functions); len(frames) >= deep {
@@ -141,5 +142,42 @@ func TestLearned(t *testing.T) {
 	t.Logf("%d recognised, %.1f rows looked at for each; %d rows, %d edges, %d odd, %d full", hits, float64(rows)/float64(max(hits, 1)), len(l.rows), len(l.edges), l.Odd, l.Full)
 	if hits < 5000 || l.Odd > 0 {
 		t.Errorf("%d stacks were recognised, %d did not fit into the tree", hits, l.Odd)
+	}
+}
+
+// TestLearnedUnwound: what real unwinding needed of a stack is what it is recognised
+// by, frame addresses included, wherever the stack is.
+func TestLearnedUnwound(t *testing.T) {
+	const code = 0x400000
+	stack := func(sp uint64, noise byte) *Snapshot {
+		s := &Snapshot{ID: 7, SP: sp, Code: 1, Caller: code + 0x10, Stack: slices.Repeat([]byte{noise}, 256)}
+		s.Regs[fpIndex] = sp + 64
+		for _, w := range [][2]uint64{{64, sp + 128}, {72, code + 0x20}, {128, 0}, {136, 0}} {
+			binary.LittleEndian.PutUint64(s.Stack[w[0]:], w[1])
+		}
+		return s
+	}
+	k := newKernel()
+	u := Start(k)
+	maps := []Mapping{{Start: code, End: code + 0x1000}}
+	if !u.Ask(*stack(0x7ff000001000, 0xaa), maps, nil) {
+		t.Fatal("the first snapshot finds no room")
+	}
+	var answers []Answer
+	for len(answers) == 0 {
+		answers = u.Answers()
+		runtime.Gosched()
+	}
+	_, err := u.Finish()
+	if err != nil || len(answers) != 1 || len(answers[0].Frames) != 2 || answers[0].End != unwind.Complete {
+		t.Fatalf("unwound: %+v, %v", answers, err)
+	}
+	if id, _ := k.recognise(stack(0x7ff000202040, 0x55)); id != 7 {
+		t.Error("the same stack elsewhere is not recognised")
+	}
+	other := stack(0x7ff000202040, 0x55)
+	binary.LittleEndian.PutUint64(other.Stack[64:], other.SP+120)
+	if id, _ := k.recognise(other); id != 0 {
+		t.Error("a stack with another frame address is recognised")
 	}
 }

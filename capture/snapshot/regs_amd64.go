@@ -3,6 +3,8 @@ package snapshot
 import "github.com/tcap-dev/tcap/capture/unwind"
 
 const (
+	// returned is by how many bytes a return shortens the stack.
+	returned   = 8
 	nativeArch = unwind.AMD64
 	fpIndex    = 1
 )

@@ -3,6 +3,8 @@ package snapshot
 import "github.com/tcap-dev/tcap/capture/unwind"
 
 const (
+	// returned is by how many bytes a return shortens the stack.
+	returned   = 0
 	nativeArch = unwind.ARM64
 	fpIndex    = 10
 )

@@ -45,8 +45,8 @@ func Decode(rec []byte) (Snapshot, error) {
 // the entered function is about to return.
 func (s *Snapshot) prepare(arch unwind.Arch, to *unwind.Snapshot) {
 	*to = unwind.Snapshot{Arch: arch, Point: unwind.Returned, PC: s.Caller, SP: s.SP, Stack: s.Stack, Regs: to.Regs[:0]}
-	if arch == unwind.AMD64 && len(s.Stack) >= 8 { // the return pops its address
-		to.SP, to.Stack = s.SP+8, s.Stack[8:]
+	if len(s.Stack) >= returned {
+		to.SP, to.Stack = s.SP+returned, s.Stack[returned:]
 	}
 	for i, v := range s.Regs {
 		if i == fpIndex {

@@ -312,7 +312,7 @@ func (w *walk) byFramePointer() End {
 	w.needs.code(origin(fp+8), ra)
 	ra = w.snap.Arch.codeAddress(w.returned(fp+8, ra))
 	if ra == 0 {
-		w.needs.frame(origin(fp), next)
+		w.needs.code(origin(fp), next) // whether it is 0, wherever the stack is
 		if next == 0 {
 			return Complete
 		}
