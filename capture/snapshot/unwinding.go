@@ -141,10 +141,13 @@ func (u *Unwinding) run() {
 func (u *Unwinding) answer(q *question) Answer {
 	var in unwind.Snapshot
 	q.snap.prepare(nativeArch, &in)
-	frames, end := u.unwind.Unwind(&space{u, q.maps}, &in, nil)
+	code := &space{u: u, maps: q.maps, caller: q.snap.Caller}
+	frames, end := u.unwind.Unwind(code, &in, nil)
 	// A return address where no code is may be some tomorrow, and frames beyond
 	// the copy may be in the next: what was the same up to there says nothing.
-	if needs, ok := u.unwind.Needs(); ok && u.err == nil && end != unwind.NoCode && !u.isClosed() {
+	// Code that a program made itself may be other code tomorrow, untold.
+	lasting := end != unwind.NoCode && !code.made
+	if needs, ok := u.unwind.Needs(); ok && u.err == nil && lasting && !u.isClosed() {
 		u.err = u.learned.Add(&q.snap, needs)
 	}
 	return Answer{ID: q.snap.ID, Frames: frames, End: end, Maps: q.maps, Owner: q.owner}
@@ -159,16 +162,24 @@ func (u *Unwinding) isClosed() bool {
 
 // A space is an address space as the unwinder asks for it.
 type space struct {
-	u    *Unwinding
-	maps []Mapping
+	u      *Unwinding
+	maps   []Mapping
+	caller uint64 // whence the probed function was called
+	made   bool   // from code that the program made itself
 }
 
-// Code finds an address.
+// Code finds an address. What called a function is code, in whatever memory it
+// is; an address further out may be a mistake.
 func (s *space) Code(addr uint64) (unwind.Mapping, bool) {
 	for i := range s.maps {
 		if m := &s.maps[i]; addr-m.Start < m.End-m.Start {
 			return unwind.Mapping{Start: m.Start, End: m.End, Offset: m.Offset, Module: s.u.module(m.File)}, true
 		}
+	}
+	const page = 1 << 12
+	if start := s.caller &^ (page - 1); s.caller != 0 && addr-start < page {
+		s.made = true
+		return unwind.Mapping{Start: start, End: start + page}, true
 	}
 	return unwind.Mapping{}, false
 }
