@@ -36,11 +36,15 @@ func strip(t *testing.T, program, name string, commands ...[]string) string {
 // in a static one, in a debug file next to it, in .gnu_debugdata.
 func TestCallsOfPrograms(t *testing.T) {
 	plain := callsProgram(t)
-	programs := map[string]string{
-		"static":   callsProgram(t, "-static"),
-		"PIE":      callsProgram(t, "-fPIE", "-pie"),
-		"no PIE":   callsProgram(t, "-fno-pie", "-no-pie"),
-		"exported": callsProgram(t, "-rdynamic", "-s"),
+	programs := map[string]string{}
+	for _, c := range some([]struct {
+		name  string
+		flags []string
+	}{
+		{"static", []string{"-static"}}, {"PIE", []string{"-fPIE", "-pie"}}, {"no PIE", []string{"-fno-pie", "-no-pie"}},
+		{"exported", []string{"-rdynamic", "-s"}},
+	}) {
+		programs[c.name] = callsProgram(t, c.flags...)
 	}
 	if _, err := exec.LookPath("objcopy"); err == nil { // not in the emulated machine
 		programs["debug file"] = strip(t, plain, "x",

@@ -134,10 +134,10 @@ func buildStack(t *testing.T, name string, flags ...string) string {
 // functions with frames of all forms, recursion deeper than the 127 frames that
 // the kernel's own walk has, threads, signal handlers and coroutines.
 func TestStackKinds(t *testing.T) {
-	for _, c := range []struct {
+	for _, c := range some([]struct {
 		name  string
 		flags []string
-	}{{"shared", nil}, {"static", []string{"-static"}}, {"no PIE", []string{"-no-pie"}}} {
+	}{{"shared", nil}, {"static", []string{"-static"}}, {"no PIE", []string{"-no-pie"}}}) {
 		t.Run(c.name, func(t *testing.T) {
 			said, path := recordStacks(t, nil, buildStack(t, "stack.c", c.flags...), "kinds")
 			checkStacks(t, said, path)
