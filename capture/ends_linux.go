@@ -46,7 +46,7 @@ func (e *ends) reached() string {
 	default:
 	}
 	switch {
-	case r.opts.MaxSize > 0 && r.w.Size() >= r.opts.MaxSize:
+	case r.full():
 		return EndSize
 	case r.cmd == nil && len(r.opts.Comms) == 0 && r.opts.targeted() && len(r.alive) == 0:
 		return EndTargets

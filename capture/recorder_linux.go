@@ -204,10 +204,15 @@ func (r *recorder) drain(until time.Time) (empty bool, err error) {
 		if err := r.decode(rec); err != nil && !r.spoilt(rec, err) {
 			return true, err
 		}
-		if n&0x3ff == 0 && time.Now().After(until) {
+		if n&0x3ff == 0 && (r.full() || time.Now().After(until)) {
 			return false, nil
 		}
 	}
+}
+
+// full reports whether the file has reached its limit.
+func (r *recorder) full() bool {
+	return r.opts.MaxSize > 0 && r.ended == 0 && r.w.Size() >= r.opts.MaxSize
 }
 
 // spoilt reports whether err says that a record is none that the programs send.
