@@ -28,8 +28,11 @@ func (b *bench) heap() error {
 	sides := []*side{
 		{name: "untraced", run: b.untraced},
 		{name: "floor: empty programs at the same places", run: b.floor},
-		{name: "tcap --stacks none", run: func() (float64, error) { return b.traced("--stacks", "none") }},
-		{name: "tcap", run: func() (float64, error) { return b.traced() }},
+		{name: "tcap --stacks none", run: func() (float64, error) { return b.traced("pairs", "--stacks", "none") }},
+		{name: "tcap", run: func() (float64, error) { return b.traced("pairs") }},
+		{name: "tcap --stacks fp", run: func() (float64, error) { return b.traced("pairs", "--stacks", "fp") }},
+		{name: "tcap, 100 frames deep", run: func() (float64, error) { return b.traced("deep") }},
+		{name: "tcap --stack-size 2KiB, 100 frames deep", run: func() (float64, error) { return b.traced("deep", "--stack-size", "2KiB") }},
 	}
 	if _, err := exec.LookPath("bpftrace"); err == nil {
 		sides = append(sides, &side{name: "bpftrace, malloc.bt", run: b.bpftrace})
@@ -52,7 +55,7 @@ func (b *bench) heap() error {
 		switch {
 		case i < 2:
 			b.row(s.name, "%.0f ns a pair", ns)
-		case i < 4:
+		case i < 7:
 			b.row(s.name, "%.0f ns a pair, %.2f times the floor", ns, ns/floor)
 		default:
 			b.row(s.name, "%.0f ns a pair, %.2f times tcap", ns, ns/mine)
@@ -70,9 +73,9 @@ func (b *bench) untraced() (float64, error) {
 }
 
 // traced runs the program under tcap.
-func (b *bench) traced(flags ...string) (float64, error) {
+func (b *bench) traced(program string, flags ...string) (float64, error) {
 	args := append([]string{"record", "--force", "-q", "-e", "heap", "-o", b.capture("pairs")}, flags...)
-	args = append(args, "--", b.program("pairs"), strconv.Itoa(pairs))
+	args = append(args, "--", b.program(program), strconv.Itoa(pairs))
 	out, err := exec.Command(b.tcap, args...).Output()
 	if err != nil {
 		return 0, err
