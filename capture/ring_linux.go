@@ -14,7 +14,7 @@ import (
 
 // A ring is the reading end of a BPF ring buffer. Records are read where the
 // kernel put them, and given back in batches: a copy of each under a lock, as
-// cilium/ebpf's reader makes it, costs a fifth of all that a recorded event does,
+// cilium/ebpf's reader makes it, takes some 27 ns,
 // and a position written for each record takes the cache line from the targets,
 // which look at it before they add one.
 //
