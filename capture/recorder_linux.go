@@ -429,6 +429,9 @@ func (r *recorder) note(warning bool, text string) error {
 		return nil
 	}
 	e := format.Event{Kind: format.KindNote, Time: monotonic()}
+	if r.ended != 0 { // naming what was recorded takes its time, in which nothing was
+		e.Time = r.ended
+	}
 	e.V[format.NoteLevel] = flag(warning)
 	e.V[format.NoteText] = uint64(r.w.String(text))
 	return r.w.Append(&e)
