@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/tcap-dev/tcap/capture/kerneltest"
 )
 
 const layoutSource = `
@@ -48,7 +50,7 @@ func TestResolve(t *testing.T) {
 	}
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {
-		t.Skip("gcc is not installed")
+		kerneltest.Skip(t, "gcc is not installed")
 	}
 	dir := t.TempDir()
 	source := filepath.Join(dir, "lay.c")

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tcap-dev/tcap/bpf"
+	"github.com/tcap-dev/tcap/capture/kerneltest"
 	"github.com/tcap-dev/tcap/format"
 )
 
@@ -51,8 +52,9 @@ const soReuseport = 15
 // listener of the port, where the kernel is told to (tcp_migrate_req), and is that
 // one's: no reset, no end.
 func TestMigrated(t *testing.T) {
+	kerneltest.Require(t)
 	if _, err := os.Stat("/proc/sys/net/ipv4/tcp_migrate_req"); err != nil {
-		t.Skip("this kernel migrates no connections (before Linux 5.14)")
+		kerneltest.Skip(t, "this kernel migrates no connections (before Linux 5.14)")
 	}
 	old := cast(t, "old", stage{fresh: true})
 	srv, cli := cast(t, "srv", stage{with: old}), cast(t, "cli", stage{with: old})
