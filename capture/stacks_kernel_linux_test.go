@@ -45,7 +45,7 @@ func toldStacks(t *testing.T, said string) []toldStack {
 			} else if name == "*" {
 				told.part = true
 			} else {
-				told.functions = append(told.functions, name)
+				told.functions = append(told.functions, plain(name))
 			}
 		}
 		out = append(out, told)
@@ -78,7 +78,7 @@ func takenStacks(t *testing.T, path string) map[uint64][]takenStack {
 		id := format.StackID(e.V[format.AllocStack])
 		s := takenStack{end: r.StackEnd(id)}
 		for _, f := range r.Stack(id, nil) {
-			s.functions = append(s.functions, f.Function)
+			s.functions = append(s.functions, plain(f.Function))
 		}
 		out[e.V[format.AllocSize]] = append(out[e.V[format.AllocSize]], s)
 	}

@@ -16,7 +16,7 @@ packages() {
 	# The programs under testdata are compiled against each allocator that is
 	# supported, and stopped by gdb to compare stacks; iproute2 makes the network namespaces of the TCP tests.
 	test)     echo binutils xz-utils systemtap-sdt-dev clang gcc g++ gdb rustc libc6-dev libc6-dbg musl-tools libjemalloc-dev \
-	               libgoogle-perftools-dev libmimalloc-dev iproute2 procps valgrind qemu-user-static \
+	               libgoogle-perftools-dev libmimalloc-dev iproute2 procps valgrind heaptrack qemu-user-static \
 	               nginx-light redis-server mariadb-server libdbd-mariadb-perl perl ;;
 	demo)     echo gcc libc6-dev ;;
 	bench)    echo gcc libc6-dev bpftrace heaptrack perl redis-server nginx-light apache2-utils wrk ;;
