@@ -1,11 +1,14 @@
 package capture_test
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/tcap-dev/tcap/capture"
 	"github.com/tcap-dev/tcap/capture/kerneltest"
 	"github.com/tcap-dev/tcap/format"
 )
@@ -150,5 +153,151 @@ func TestStackOracles(t *testing.T) {
 				sameSites(t, "gdb", inMain(mine, anyFrames), inMain(debugged(t, argv...), anyFrames))
 			})
 		})
+	}
+}
+
+// TestStackMusl: musl has no call frame information, and its code is followed.
+func TestStackMusl(t *testing.T) {
+	for _, c := range some([]struct {
+		name  string
+		flags []string
+	}{{"dynamic", []string{musl}}, {"static", []string{musl, "-static"}}}) {
+		t.Run(c.name, func(t *testing.T) {
+			program := buildStack(t, "stack.c", c.flags...)
+			said, path := recordStacks(t, nil, program, "plain")
+			checkStacks(t, said, path)
+			wholeStacks(t, path)
+			said, path = recordStacks(t, nil, program, "kinds")
+			checkStacks(t, said, path)
+		})
+	}
+}
+
+// TestStackStripped: a static program of which only a debug file next to it has
+// symbols is found to have an allocator, and its stacks are complete and named. One
+// without is said to have none that could be found.
+func TestStackStripped(t *testing.T) {
+	if kerneltest.Repeat(10) == 1 {
+		t.Skip("the emulated machine has no objcopy; what it makes is the same on every kernel")
+	}
+	program := buildStack(t, "stack.c", "-static")
+	linked := strip(t, program, "x", []string{"objcopy", "--only-keep-debug", "x", "x.debug"},
+		[]string{"objcopy", "--strip-all", "--add-gnu-debuglink=x.debug", "x"})
+	said, path := recordStacks(t, nil, linked, "kinds")
+	checkStacks(t, said, path)
+	said, path = recordStacks(t, nil, linked, "plain")
+	checkStacks(t, said, path)
+	wholeStacks(t, path)
+	o, notes := options(t)
+	bare := strip(t, program, "bare", []string{"strip", "bare"})
+	recordWith(t, o, notes, bare, "plain")
+	if want := bare + " is linked statically and has no allocator that is known, so its heap is not recorded"; !strings.Contains(notes.String(), want) {
+		t.Errorf("tcap says %q, want %q", notes, want)
+	}
+}
+
+// replaceable is a program, its library, and another one of the same layout.
+func replaceable(t *testing.T) (argv []string) {
+	t.Helper()
+	dir := t.TempDir()
+	argv = []string{dir + "/stack", "replaced", "1000", dir + "/alpha", dir + "/gamma"}
+	install(t, map[string]string{
+		argv[0]: buildStack(t, "stack.c"),
+		argv[3]: buildStack(t, "lib.c", "-shared", "-fPIC", "-DNAME=alpha"),
+		argv[4]: buildStack(t, "lib.c", "-shared", "-fPIC", "-DNAME=gamma", "-O0", "-fno-omit-frame-pointer"),
+	})
+	return argv
+}
+
+// install copies programs.
+func install(t *testing.T, programs map[string]string) {
+	t.Helper()
+	for to, from := range programs {
+		program, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, program, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestStackReplaced: a program whose file was removed, and whose library's place
+// another one took, is unwound and named by the files that it runs, both if tcap saw
+// them and if it came later.
+func TestStackReplaced(t *testing.T) {
+	t.Run("while recorded", func(t *testing.T) {
+		said, path := recordStacks(t, nil, replaceable(t)...)
+		checkStacks(t, said, path)
+		wholeStacks(t, path)
+	})
+	t.Run("before", func(t *testing.T) {
+		p := start(t, replaceable(t)...)
+		p.await("ready")
+		rec := attachTo(t, p)
+		p.tell('.')
+		p.wait()
+		r := rec.ended(p.all.String())
+		checkStacks(t, p.all.String(), r.path)
+		wholeStacks(t, r.path)
+	})
+}
+
+// TestStackTrampolines: where the return of a caller is probed, the kernel has put a
+// trampoline's address in the place of the caller's; also of many at once, of more
+// than the kernel keeps, of recursion, and of two for one place of the stack.
+func TestStackTrampolines(t *testing.T) {
+	program := buildStack(t, "stack.c")
+	said, path := recordStacks(t, func(o *capture.Options) {
+		o.Probes = declarations(t, program, "uretprobe:@:main", "uretprobe:@:aligned", "uretprobe:@:variable",
+			"uretprobe:@:recurse", "uretprobe:@:jump", "uretprobe:@:left", "uretprobe:@:leaf")
+	}, program, "plain")
+	checkStacks(t, said, path)
+	wholeStacks(t, path)
+	r, err := format.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	calls := map[string]int{}
+	for c, err := range r.Calls(format.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls[c.Probe.Name[strings.LastIndexByte(c.Probe.Name, ':')+1:]]++
+	}
+	if calls["recurse"] != 3*(21+22+201) || calls["jump"] != 1 || calls["left"] != 4 {
+		t.Errorf("calls %v: were returns pending?", calls)
+	}
+}
+
+// TestStackGo: where Go calls C, the stack is that of the thread, and is known up to
+// where the runtime left the goroutine's; that it has no more is said.
+func TestStackGo(t *testing.T) {
+	kerneltest.Require(t)
+	tool, err := exec.LookPath("go")
+	switch {
+	case err != nil && kerneltest.Repeat(10) == 1:
+		t.Skip("the emulated machine has no Go; what Go makes is the same on every kernel")
+	case err != nil:
+		kerneltest.Skip(t, "go is not in the path")
+	}
+	exe := filepath.Join(t.TempDir(), "cgo")
+	cmd := exec.Command(tool, "build", "-o", exe, stackPrograms+"cgo.go")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1", "CC=gcc", "CGO_CFLAGS=-O2 -g -fomit-frame-pointer")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	said, path := recordStacks(t, nil, exe)
+	checkStacks(t, said, path)
+	ends := stackEnds(t, path)
+	if ends[format.EndSwitched] < 40 || len(ends) > 2 || ends[format.EndSwitched]+ends[format.EndComplete] == 0 {
+		t.Errorf("ends of stacks: %v, want those of 40 calls to be switched, the others complete", ends)
+	}
+	for _, s := range captured(t, path) {
+		if s.size >= 4000 && s.size < 4040 && s.calls[len(s.calls)-1].function != "runtime.asmcgocall" {
+			t.Errorf("%s: want it to end where Go called C", &s)
+		}
 	}
 }

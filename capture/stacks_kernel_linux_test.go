@@ -1,7 +1,6 @@
 package capture_test
 
 import (
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -158,19 +157,11 @@ func TestStackLibraries(t *testing.T) {
 	// In one directory, so that they are found after they were unmapped.
 	dir := t.TempDir()
 	argv := []string{dir + "/stack", "libraries", "1000", dir + "/alpha", dir + "/gamma"}
-	for to, from := range map[string]string{
+	install(t, map[string]string{
 		argv[0]: buildStack(t, "stack.c"),
 		argv[3]: buildStack(t, "lib.c", "-shared", "-fPIC", "-DNAME=alpha"),
 		argv[4]: buildStack(t, "lib.c", "-shared", "-fPIC", "-DNAME=gamma"),
-	} {
-		program, err := os.ReadFile(from)
-		if err == nil {
-			err = os.WriteFile(to, program, 0o755)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 	said, path := recordStacks(t, nil, argv...)
 	if strings.Contains(said, "moved=1") {
 		t.Error("the libraries were not loaded at the same place: this tests nothing")

@@ -68,12 +68,33 @@ func Prearm(pid int) ([]Object, error) {
 		return nil, fmt.Errorf("find the libraries of process %d: %w", pid, err)
 	}
 	defer e.Close()
-	s.follow(e, path.Dir(strings.TrimSuffix(name, " (deleted)")))
+	e.SetName(strings.TrimSuffix(name, " (deleted)"))
+	if err := speechless(e); err != nil {
+		s.errs = append(s.errs, err)
+	}
+	s.follow(e, path.Dir(e.Name()))
 	for _, lib := range s.preload {
 		s.find(lib, nil)
 	}
 	s.findAllocators()
 	return s.objects, errors.Join(s.errs...)
+}
+
+// speechless is an error for a program that loads no library and defines no
+// allocator of a known name.
+func speechless(e *ELF) error {
+	dyn, err := e.Dynamic()
+	if err != nil || isLoader(dyn.SoName) || e.Interp() != "" {
+		return nil // an error is told by whoever reads the libraries
+	}
+	if found, err := allocatorSymbols(e, true); err != nil || definesAllocator(found) {
+		return nil
+	}
+	why := "nothing is called malloc in " + e.tables()
+	if e.IsGo() {
+		why = "a Go program has a heap of its own"
+	}
+	return fmt.Errorf("%s is linked statically and has no allocator that is known, so its heap is not recorded: %s", e.Name(), why)
 }
 
 // librarySearch walks the libraries that a program needs.

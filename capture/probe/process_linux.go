@@ -85,6 +85,7 @@ func ReadObject(open, path string, executable bool) (Object, error) {
 	if err != nil {
 		return Object{}, fmt.Errorf("look for an allocator in %s: %w", path, err)
 	}
+	e.SetName(path) // next to which a debug file may be
 	// Debug files matter for executables alone: a library's allocator is of
 	// no use unless .dynsym exports it.
 	fns, err := AllocatorFunctions(e, path, executable)

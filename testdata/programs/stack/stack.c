@@ -72,6 +72,16 @@ NOINLINE void right(void)
 	KEEP;
 }
 
+/* Its return is that of left. */
+void jump(void);
+asm(".globl jump; .type jump, %function; jump:\n"
+#ifdef __x86_64__
+    "jmp left\n"
+#else
+    "b left\n"
+#endif
+    ".size jump, . - jump");
+
 static void *thread(void *arg)
 {
 	leaf();
@@ -85,6 +95,7 @@ static void on_signal(int sig)
 	KEEP;
 }
 
+#ifdef __GLIBC__ /* musl has none */
 static ucontext_t outside, inside;
 
 static void coroutine(void)
@@ -94,27 +105,43 @@ static void coroutine(void)
 	swapcontext(&inside, &outside);
 }
 
+static void coroutines(void)
+{
+	static char stack[65536];
+
+	getcontext(&inside);
+	inside.uc_stack.ss_sp = stack;
+	inside.uc_stack.ss_size = sizeof(stack);
+	inside.uc_link = &outside;
+	makecontext(&inside, coroutine, 0);
+	swapcontext(&outside, &inside);
+	tell("leaf coroutine *"); /* what calls it has no unwind information */
+}
+#else
+static void coroutines(void)
+{
+}
+#endif
+
 static void kinds(void)
 {
-	static char coroutine_stack[65536], signal_stack[65536];
+	static char signal_stack[65536];
 	stack_t ss = {.ss_sp = signal_stack, .ss_size = sizeof(signal_stack)};
 	struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK};
 	pthread_t t;
 
 	pthread_create(&t, NULL, thread, NULL);
 	pthread_join(t, NULL);
+#ifdef __GLIBC__
 	tell("leaf thread start_thread");
+#else
+	tell("leaf thread *"); /* a name that only the static program has */
+#endif
 	sigaltstack(&ss, NULL);
 	sigaction(SIGUSR1, &sa, NULL);
 	raise(SIGUSR1);
 	tell("leaf on_signal *"); /* the handler's caller is on another stack */
-	getcontext(&inside);
-	inside.uc_stack.ss_sp = coroutine_stack;
-	inside.uc_stack.ss_size = sizeof(coroutine_stack);
-	inside.uc_link = &outside;
-	makecontext(&inside, coroutine, 0);
-	swapcontext(&outside, &inside);
-	tell("leaf coroutine *"); /* what calls it has no unwind information */
+	coroutines();
 }
 
 /* Calls work of one library after the other where they have the same place. */
@@ -142,6 +169,30 @@ static void libraries(char **paths, int n)
 	}
 }
 
+/*
+ * Removes the program's file, and puts another library in the place of the one that
+ * runs; whoever comes later finds the wrong ones.
+ */
+static void replaced(char *self, char **paths)
+{
+	void *lib = dlopen(paths[0], RTLD_NOW);
+	void (*work)(size_t) = lib ? (void (*)(size_t))dlsym(lib, "work") : NULL;
+
+	if (!work || unlink(self) || rename(paths[1], paths[0])) {
+		printf("error=it could not be replaced\n");
+		exit(1);
+	}
+	puts("ready");
+	fflush(stdout);
+	getchar();
+	work(next_size);
+	tell("alpha work replaced main");
+	aligned();
+	tell("leaf variable aligned replaced main");
+	recurse(30);
+	tell("leaf recurse 30 replaced main");
+}
+
 static void children(char *self)
 {
 	pid_t pid;
@@ -163,8 +214,15 @@ int main(int argc, char **argv)
 	if (argc > 2)
 		next_size = atoi(argv[2]);
 	setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+	if (!strcmp(argv[1], "replaced")) {
+		replaced(argv[0], argv + 3);
+		fflush(stdout);
+		return 0;
+	}
 	leaf();
 	tell("leaf main");
+	jump();
+	tell("leaf left main");
 	aligned();
 	tell("leaf variable aligned main");
 	for (int i = 0; i < 3; i++) {
