@@ -169,18 +169,20 @@ static __always_inline void code_appears(struct code *code, __u64 start, __u64 e
 		code->many = 1;
 }
 
-/* Gives the code another number if some of it is in a range that goes away. */
-static __always_inline void code_vanishes(struct code *code, __u64 start, __u64 end)
+/* Gives the code another number if some of it is in a range that goes away, or may be.
+ * Reports that. */
+static __always_inline bool code_vanishes(struct code *code, __u64 start, __u64 end)
 {
 	struct change c = change_of(code, start, end);
 
 	bpf_loop(CODE_BITS / 64, test_word, &c, 0);
-	if (!c.found)
-		return;
+	if (!c.found && code->whole)
+		return false;
 	c.found = code->many || !code->whole;
 	bpf_loop(CODE_RANGES, take_range, &c, 0);
 	if (c.found)
 		renumber(code);
+	return c.found;
 }
 
 /*

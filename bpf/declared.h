@@ -84,6 +84,7 @@ enum probe_flag {
 	ProbeKernel = 16, /* pointers may lead into the kernel */
 	ProbeCgroup = 32,
 	ProbeUid = 64,
+	ProbeInside = 128, /* it is not at a function's entry */
 };
 
 struct term {
@@ -122,11 +123,11 @@ struct {
 	__type(value, struct probe);
 } probes SEC(".maps");
 
-/* Which probe is where, as functions in heap.h. Its number, and whether a probe there
- * wants the stack, or the caller. */
-#define PLACE_STACK (1u << 31)
-#define PLACE_CALLER (1u << 30)
+/* Whether there are targets. Of what happens in the kernel, only what their threads do is
+ * recorded then. */
+const volatile bool targeted = false;
 
+/* Which probe is where, as functions in heap.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

@@ -39,40 +39,6 @@ static __always_inline void read_task(struct caller *c, const struct probe *p)
 		c->slot[SlotCgroup] = bpf_get_current_cgroup_id();
 }
 
-/* The innermost caller as a stack of its own. */
-static __always_inline __u64 take_caller(struct pt_regs *ctx, struct thread *t)
-{
-	struct stack *s = &t->stack;
-
-#if defined(__TARGET_ARCH_x86)
-	if (bpf_probe_read_user(&s->ip[0], sizeof(s->ip[0]), (void *)PT_REGS_SP(ctx)))
-		return 0;
-#else
-	s->ip[0] = PT_REGS_RET(ctx);
-#endif
-	s->hash = hash_frames(s, 1);
-	if (!bpf_map_lookup_elem(&stacks, &s->hash))
-		send_stack(s, 1);
-	return s->hash;
-}
-
-/* Takes what the probes at a place want of the stack. It is done once and not by each,
- * since the verifier takes long to follow the walk. */
-static __always_inline void take_stacks(struct work *w, struct pt_regs *ctx, __u32 place)
-{
-	struct thread *t;
-
-	if (!(place & (PLACE_STACK | PLACE_CALLER)))
-		return;
-	t = this_thread();
-	if (!t)
-		return;
-	if (place & PLACE_CALLER)
-		w->caller = take_caller(ctx, t);
-	if ((place & PLACE_STACK) && stacks_by != NoStacks)
-		w->stack = walk_stack(ctx, t);
-}
-
 /* Tells of a call that is over without a return. */
 static __always_inline void send_left(struct caller *c, const struct live *l)
 {
@@ -201,10 +167,8 @@ static __always_inline void enter(bool user, struct work *w)
 			push(c, w->sp, w->id, false, 0, 0);
 		return;
 	}
-	if (p->flags & ProbeStack)
-		r->stack = w->stack;
-	else if (p->flags & ProbeCaller)
-		r->stack = w->caller;
+	if (p->flags & (ProbeStack | ProbeCaller))
+		r->stack = user ? stack_here(w) : stack_below();
 	size = c->pos - at;
 	if (p->flags & ProbeReturns) {
 		r->hdr.fn = CallReturned;
@@ -276,7 +240,7 @@ int call_enter(struct pt_regs *ctx)
 {
 	__u32 slot = (__u32)bpf_get_attach_cookie(ctx) * PAGE_OFFSETS + (PT_REGS_IP(ctx) & (PAGE_OFFSETS - 1));
 	__u32 *first = bpf_map_lookup_elem(&places, &slot);
-	struct work w = {.sp = PT_REGS_SP(ctx)};
+	struct work w = {.ctx = ctx, .sp = PT_REGS_SP(ctx)};
 
 	if (!first || !*first || bpf_get_current_pid_tgid() >> 32 == recorder)
 		return 0;
@@ -289,8 +253,7 @@ int call_enter(struct pt_regs *ctx)
 	if (w.c->calls)
 		drop_left(w.c, w.sp);
 	read_registers(w.c, ctx);
-	take_stacks(&w, ctx, *first);
-	w.id = *first & ~(PLACE_STACK | PLACE_CALLER);
+	w.id = *first;
 	bpf_loop(MAX_CHAIN, enter_one, &w, 0);
 	return 0;
 }
@@ -343,9 +306,13 @@ int call_return(struct pt_regs *ctx)
 /* The one probe that is where the program runs, and room for its call. */
 static __always_inline bool begin(struct work *w, void *ctx)
 {
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	if (pid == recorder || (targeted && !is_target(pid)))
+		return false;
 	w->id = (__u32)bpf_get_attach_cookie(ctx);
 	w->p = bpf_map_lookup_elem(&probes, &w->id);
-	if (!w->p || bpf_get_current_pid_tgid() >> 32 == recorder)
+	if (!w->p)
 		return false;
 	w->c = this_caller(caller_key(true));
 	if (!w->c)

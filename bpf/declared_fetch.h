@@ -150,9 +150,11 @@ struct work {
 	struct caller *c;
 	const struct probe *p;
 	struct called *r;
+	struct pt_regs *ctx; /* of user code */
 	__u64 sp;
-	__u64 stack, caller; /* ids */
+	__u64 stack, caller; /* ids, once they are known */
 	__u32 id;
+	bool inside; /* what stack and caller are of */
 	bool late;
 	bool found;
 };

@@ -12,11 +12,14 @@
 #define MAX_FRAMES 127
 #define MAX_STACK_BYTES (64 << 10)
 
-/* The registers that functions leave as they find them, the stack pointer apart. */
+/* The registers that functions leave as they find them, the stack pointer apart;
+ * then, on arm64, the one with the return address. */
 #if defined(__TARGET_ARCH_x86)
-#define SAVED_REGS 6 /* rbx, rbp, r12 to r15 */
+#define KEPT_REGS 6 /* rbx, rbp, r12 to r15 */
+#define SAVED_REGS 6
 #else
-#define SAVED_REGS 11 /* x19 to x29 */
+#define KEPT_REGS 11 /* x19 to x29 */
+#define SAVED_REGS 12 /* and x30 */
 #endif
 
 /* What a record is; also the index of its loss counter. */
@@ -84,13 +87,17 @@ struct stack { /* aux: number of frames */
 	__u64 ip[MAX_FRAMES + 1]; /* return addresses, innermost caller first */
 };
 
+/* The thread was inside a function: at the instruction, no address of user space has
+ * the bit. */
+#define INSIDE (1ull << 63)
+
 /* The memory of a stack whose signature was not seen before. aux: bytes of
  * memory; the record is only as long as they are. */
 struct snapshot {
 	struct hdr hdr;
 	__u64 id;
 	__u64 sp;
-	__u64 caller; /* the return address of the function that was entered */
+	__u64 caller; /* the return address of the function that was entered, or where it was, and INSIDE */
 	__u32 code;   /* what was mapped as code, as a number */
 	__u32 depth;  /* bytes from sp to the end of the stack; 0: not known */
 	__u64 words[SAVED_REGS + MAX_STACK_BYTES / 8]; /* registers, then memory from sp on */

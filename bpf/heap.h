@@ -105,27 +105,49 @@ static __always_inline bool is_frame(__u64 fp, __u64 sp)
 	return fp > sp && fp - sp < MAX_FRAME_BYTES && !(fp & 7);
 }
 
-/*
- * The stack at a function's entry, as an id. The caller is told by the return
- * address, which the function has not moved yet, and the rest by frame
- * pointers, each above the one before: where a program keeps none, the walk ends
- * at the first that leads nowhere. (bpf_get_stack misses the caller here, and
- * faults where there is no frame pointer.)
- */
-static __always_inline __u64 walk_stack(struct pt_regs *ctx, struct thread *t)
+/* Where a stack begins: at the return address of a function that is entered, which the
+ * function has not moved yet, or inside one, in front of the next instruction, as
+ * addresses in a stack are one behind what they tell of. 0 if it cannot be read. */
+static __always_inline __u64 first_frame(struct pt_regs *ctx, bool inside)
 {
-	struct stack *s = &t->stack;
-	__u64 fp = PT_REGS_FP(ctx), sp = PT_REGS_SP(ctx), caller = 0;
-	struct frame f;
-	__u32 n = 1;
+	__u64 caller = 0;
 
+	if (inside)
+		return PT_REGS_IP(ctx) + 1;
 #if defined(__TARGET_ARCH_x86)
-	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)sp))
-		return 0;
+	bpf_probe_read_user(&caller, sizeof(caller), (void *)PT_REGS_SP(ctx));
 #else
 	caller = PT_REGS_RET(ctx);
 #endif
-	s->ip[0] = caller;
+	return caller;
+}
+
+/* The id of the n frames in s, which are sent if they are new. */
+static __always_inline __u64 stack_id(struct stack *s, __u32 n)
+{
+	s->hash = hash_frames(s, n);
+	if (!bpf_map_lookup_elem(&stacks, &s->hash))
+		send_stack(s, n);
+	return s->hash;
+}
+
+/*
+ * The stack at a function's entry, or inside one, as an id. The caller is told by
+ * the return address and the rest by frame pointers, each above the one before:
+ * where a program keeps none, the walk ends at the first that leads nowhere.
+ * (bpf_get_stack misses the caller here, and faults where there is no frame
+ * pointer.)
+ */
+static __always_inline __u64 walk_stack(struct pt_regs *ctx, struct stack *s, bool inside)
+{
+	/* Inside a function, the stack may end with its frame. */
+	__u64 fp = PT_REGS_FP(ctx), sp = PT_REGS_SP(ctx) - (inside ? 8 : 0);
+	struct frame f;
+	__u32 n = 1;
+
+	s->ip[0] = first_frame(ctx, inside);
+	if (!s->ip[0])
+		return 0;
 	for (int i = 1; i < MAX_FRAMES; i++) {
 		if (!is_frame(fp, sp) || bpf_probe_read_user(&f, sizeof(f), (void *)fp) || f.ret < 0x1000)
 			break;
@@ -134,17 +156,14 @@ static __always_inline __u64 walk_stack(struct pt_regs *ctx, struct thread *t)
 		sp = fp;
 		fp = f.next;
 	}
-	s->hash = hash_frames(s, n);
-	if (!bpf_map_lookup_elem(&stacks, &s->hash))
-		send_stack(s, n);
-	return s->hash;
+	return stack_id(s, n);
 }
 
 static __always_inline __u64 take_stack(struct pt_regs *ctx, struct thread *t)
 {
 	switch (stacks_by) {
 	case FramePointers:
-		return walk_stack(ctx, t);
+		return walk_stack(ctx, &t->stack, false);
 	case Snapshots:
 		return snapshot_stack(ctx);
 	}

@@ -112,18 +112,26 @@ static __always_inline __u64 page_end(__u64 addr)
 	return (addr + PAGE_MASK) & ~PAGE_MASK;
 }
 
-/* Code comes, and goes, for signatures of stacks: before anything is told. */
-static __always_inline void code_mapped(__u64 start, __u64 length, bool exec, bool over)
+/* Whether all that is mapped is told, or just code. */
+const volatile bool tell_memory = true;
+
+/* Code comes, and goes, for signatures of stacks: before anything is told. Reports
+ * whether some may have gone. */
+static __always_inline bool code_mapped(__u64 start, __u64 length, bool exec, bool over)
 {
 	__u64 end = page_end(start + length);
+	bool gone = false;
 	struct code *c;
 
-	if (stacks_by != Snapshots || !(exec || over) || !(c = add_code((__u64)current_mm())))
-		return;
+	if (stacks_by != Snapshots)
+		return over;
+	if (!(exec || over) || !(c = add_code((__u64)current_mm())))
+		return false;
 	if (over)
-		code_vanishes(c, start, end);
+		gone = code_vanishes(c, start, end);
 	if (exec)
 		code_appears(c, start, end);
+	return gone;
 }
 
 SEC("tracepoint/syscalls/sys_exit_mmap")
@@ -135,7 +143,7 @@ int exit_mmap(struct sys_exit *ctx)
 	if (!told(ctx, &args))
 		return 0;
 	code_mapped(ctx->ret, args.a[1], args.a[2] & PROT_EXEC, args.a[3] & MAP_FIXED);
-	e = RESERVE(map, Map);
+	e = tell_memory ? RESERVE(map, Map) : NULL;
 	if (e) {
 		e->hdr.aux = nested();
 		e->addr = ctx->ret;
@@ -159,7 +167,8 @@ int exit_munmap(struct sys_exit *ctx)
 
 	if (!told(ctx, &args))
 		return 0;
-	code_mapped(args.a[0], args.a[1], false, true);
+	if (!code_mapped(args.a[0], args.a[1], false, true) && !tell_memory)
+		return 0;
 	e = RESERVE(unmap, Unmap);
 	if (!e)
 		return 0;
@@ -189,7 +198,7 @@ int exit_mremap(struct sys_exit *ctx)
 	/* What is moved may be code, which is as rare as it is cheap to take for it. */
 	code_mapped(args.a[0], args.a[1], false, true);
 	code_mapped(ctx->ret, args.a[2], moved_code(args.a[0]), args.a[3] & MREMAP_FIXED);
-	e = RESERVE(remap, Remap);
+	e = tell_memory ? RESERVE(remap, Remap) : NULL;
 	if (!e)
 		return 0;
 	e->hdr.aux = nested();

@@ -9,14 +9,6 @@
 const volatile bool match_comms = false;
 const volatile bool wake_forks = false; /* the reader has to act on each new process */
 
-static __always_inline void add_target(__u32 pid)
-{
-	__u8 one = 1;
-
-	if (bpf_map_update_elem(&targets, &pid, &one, BPF_ANY))
-		count_lost(Fork);
-}
-
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -140,7 +132,7 @@ int code_there(struct bpf_iter__task_vma *ctx)
 	if (!task || !vma || task->pid != task->tgid || !is_target(task->tgid))
 		return 0;
 	c = add_code((__u64)vma->vm_mm);
-	if (!c)
+	if (!c || c->whole)
 		return 0;
 	if (vma->vm_flags & VM_EXEC)
 		code_appears(c, vma->vm_start, vma->vm_end);

@@ -224,6 +224,7 @@ const (
 	RawProbeFlagProbeKernel     RawProbeFlag = 16
 	RawProbeFlagProbeCgroup     RawProbeFlag = 32
 	RawProbeFlagProbeUid        RawProbeFlag = 64
+	RawProbeFlagProbeInside     RawProbeFlag = 128
 )
 
 type RawRealloc struct {
@@ -533,13 +534,16 @@ const (
 	RawProgTcpSockets       = "tcp_sockets"
 	RawVarCallerRoom        = "caller_room"
 	RawVarCodeNumber        = "code_number"
+	RawVarFollowHits        = "follow_hits"
 	RawVarLastWalk          = "last_walk"
 	RawVarMatchComms        = "match_comms"
 	RawVarRecordRoom        = "record_room"
 	RawVarRecorder          = "recorder"
 	RawVarStackBytes        = "stack_bytes"
 	RawVarStacksBy          = "stacks_by"
+	RawVarTargeted          = "targeted"
 	RawVarTcpAll            = "tcp_all"
+	RawVarTellMemory        = "tell_memory"
 	RawVarTextRoom          = "text_room"
 	RawVarTickNs            = "tick_ns"
 	RawVarWakeForks         = "wake_forks"
@@ -658,13 +662,16 @@ type RawMapSpecs struct {
 type RawVariableSpecs struct {
 	CallerRoom *ebpf.VariableSpec `ebpf:"caller_room"`
 	CodeNumber *ebpf.VariableSpec `ebpf:"code_number"`
+	FollowHits *ebpf.VariableSpec `ebpf:"follow_hits"`
 	LastWalk   *ebpf.VariableSpec `ebpf:"last_walk"`
 	MatchComms *ebpf.VariableSpec `ebpf:"match_comms"`
 	RecordRoom *ebpf.VariableSpec `ebpf:"record_room"`
 	Recorder   *ebpf.VariableSpec `ebpf:"recorder"`
 	StackBytes *ebpf.VariableSpec `ebpf:"stack_bytes"`
 	StacksBy   *ebpf.VariableSpec `ebpf:"stacks_by"`
+	Targeted   *ebpf.VariableSpec `ebpf:"targeted"`
 	TcpAll     *ebpf.VariableSpec `ebpf:"tcp_all"`
+	TellMemory *ebpf.VariableSpec `ebpf:"tell_memory"`
 	TextRoom   *ebpf.VariableSpec `ebpf:"text_room"`
 	TickNs     *ebpf.VariableSpec `ebpf:"tick_ns"`
 	WakeForks  *ebpf.VariableSpec `ebpf:"wake_forks"`
@@ -752,13 +759,16 @@ func (m *RawMaps) Close() error {
 type RawVariables struct {
 	CallerRoom *ebpf.Variable `ebpf:"caller_room"`
 	CodeNumber *ebpf.Variable `ebpf:"code_number"`
+	FollowHits *ebpf.Variable `ebpf:"follow_hits"`
 	LastWalk   *ebpf.Variable `ebpf:"last_walk"`
 	MatchComms *ebpf.Variable `ebpf:"match_comms"`
 	RecordRoom *ebpf.Variable `ebpf:"record_room"`
 	Recorder   *ebpf.Variable `ebpf:"recorder"`
 	StackBytes *ebpf.Variable `ebpf:"stack_bytes"`
 	StacksBy   *ebpf.Variable `ebpf:"stacks_by"`
+	Targeted   *ebpf.Variable `ebpf:"targeted"`
 	TcpAll     *ebpf.Variable `ebpf:"tcp_all"`
+	TellMemory *ebpf.Variable `ebpf:"tell_memory"`
 	TextRoom   *ebpf.Variable `ebpf:"text_room"`
 	TickNs     *ebpf.Variable `ebpf:"tick_ns"`
 	WakeForks  *ebpf.Variable `ebpf:"wake_forks"`

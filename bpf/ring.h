@@ -52,6 +52,14 @@ static __always_inline void count_lost(__u32 kind)
 		__sync_fetch_and_add(n, 1);
 }
 
+static __always_inline void add_target(__u32 pid)
+{
+	__u8 one = 1;
+
+	if (bpf_map_update_elem(&targets, &pid, &one, BPF_ANY))
+		count_lost(Fork);
+}
+
 /* A record of two events is lost as both. */
 static __always_inline void count_lost_record(__u8 kind)
 {

@@ -160,8 +160,14 @@ static __always_inline void restore_returns(struct task_struct *task, struct sna
 	}
 }
 
-static __always_inline void save_regs(struct pt_regs *ctx, __u64 *w)
+/* Begins a snapshot with the registers: of a thread that enters a function or, inside,
+ * that is in one. */
+static __always_inline void save_regs(struct pt_regs *ctx, struct snapshot *s, bool inside)
 {
+	__u64 *w = s->words;
+
+	s->sp = PT_REGS_SP(ctx);
+	s->caller = inside ? INSIDE | PT_REGS_IP(ctx) : 0;
 #if defined(__TARGET_ARCH_x86)
 	w[0] = ctx->bx;
 	w[1] = ctx->bp;
@@ -172,6 +178,8 @@ static __always_inline void save_regs(struct pt_regs *ctx, __u64 *w)
 #else
 	for (int i = 0; i < SAVED_REGS; i++)
 		w[i] = ((struct user_pt_regs *)ctx)->regs[19 + i];
+	if (!inside)
+		s->caller = PT_REGS_RET(ctx);
 #endif
 }
 
@@ -208,7 +216,7 @@ static long hash_words(__u32 block, struct hashing *h)
 		w = h->s->words[i];
 		d = w - h->sp;
 		if (d >= h->have) {
-			if (i < SAVED_REGS || w < 1 << GRAIN_BITS || (h->code && !is_code(h->code, w)))
+			if (i < KEPT_REGS || w < 1 << GRAIN_BITS || (h->code && !is_code(h->code, w)))
 				continue;
 			d = ~w;
 		}
@@ -231,16 +239,18 @@ static __always_inline __u64 signature(const struct snapshot *s, const struct co
 /* Sends the snapshot if it was not sent yet. */
 static __always_inline void send_snapshot(struct snapshot *s, const struct copy *c)
 {
-	__u32 have = c->have;
+	__u64 size = c->have;
 	__u8 one = 1;
 
 	if (bpf_map_lookup_elem(&signatures, &s->id))
 		return;
 	fill(&s->hdr, Snapshot);
-	s->hdr.aux = have;
-	if (have > MAX_STACK_BYTES)
+	s->hdr.aux = size;
+	asm volatile("" : "+r"(size)); /* as in copy_more */
+	if (size > MAX_STACK_BYTES)
 		return;
-	if (bpf_ringbuf_output(&events, s, offsetof(struct snapshot, words) + SAVED_REGS * 8 + have, BPF_RB_FORCE_WAKEUP)) {
+	size += offsetof(struct snapshot, words) + SAVED_REGS * 8;
+	if (bpf_ringbuf_output(&events, s, size, BPF_RB_FORCE_WAKEUP)) {
 		count_lost(Snapshot);
 		return;
 	}
@@ -248,11 +258,12 @@ static __always_inline void send_snapshot(struct snapshot *s, const struct copy 
 	bpf_map_update_elem(&signatures, &s->id, &one, BPF_ANY);
 }
 
-static __noinline __u64 identify(struct pt_regs *ctx, struct scratch *at)
+/* The id of the current task's stack, whose registers are saved. */
+static __noinline __u64 identify(struct scratch *at)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct snapshot *s = &at->snap;
-	__u64 mm = (__u64)task->mm, sp = PT_REGS_SP(ctx), left, id;
+	__u64 mm = (__u64)task->mm, sp = s->sp, left, id;
 	struct code *code = add_code(mm);
 	struct copy c = {.sp = sp};
 
@@ -260,19 +271,14 @@ static __noinline __u64 identify(struct pt_regs *ctx, struct scratch *at)
 	c.most = (left < stack_bytes ? left : stack_bytes) & ~7;
 	if (left == NO_END && c.most > ENDLESS_BYTES)
 		c.most = ENDLESS_BYTES;
-	s->sp = sp;
 	s->depth = left < 1 << 16 ? left : 0;
 	s->code = code ? code->number : 0;
-	save_regs(ctx, s->words);
 	if (!copy_more(s, &c, c.most < FIRST_BYTES ? c.most : FIRST_BYTES))
 		copy_all(s, &c);
-#if !defined(__TARGET_ARCH_x86)
-	s->caller = PT_REGS_RET(ctx);
-#else
 	if (!c.have)
 		return 0;
-	s->caller = s->words[SAVED_REGS];
-#endif
+	if (!s->caller) /* it is on the stack */
+		s->caller = s->words[SAVED_REGS];
 	if (BPF_CORE_READ(task, utask, return_instances)) {
 		copy_all(s, &c);
 		restore_returns(task, s, &c);
@@ -297,7 +303,8 @@ static __always_inline __u64 snapshot_stack(struct pt_regs *ctx)
 		count_way(NoScratch);
 		return 0;
 	}
-	id = identify(ctx, s);
+	save_regs(ctx, &s->snap, false);
+	id = identify(s);
 	s->busy = 0;
 	return id;
 }

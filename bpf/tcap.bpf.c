@@ -23,6 +23,7 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #include "heap.h"
 #include "declared.h"
 #include "declared_fetch.h"
+#include "declared_stack.h"
 #include "declared_call.h"
 #include "mem.h"
 #include "proc.h"

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/capture/call"
 	"github.com/tcap-dev/tcap/capture/declare"
 	"github.com/tcap-dev/tcap/capture/probe"
@@ -184,6 +185,9 @@ func (c *callProbes) inFile(spec *Probe, f probedFile) ([]*callSite, error) {
 			}
 		}
 		own := *program
+		if s.Name != spec.Decl.Symbol {
+			own.Raw.Flags &^= uint16(bpf.RawProbeFlagProbeInside) // an address, at which a function begins
+		}
 		cs := &callSite{spec: spec, program: &own, path: f.path, symbol: s.Name, shared: len(symbols) > 1, trial: trial{checks: spec.Checks}}
 		cs.entry, cs.ret = e.Points(s, program.NeedsReturn())
 		sites = append(sites, cs)

@@ -24,6 +24,7 @@ type callProbes struct {
 	chains map[uint32]int // sites by place
 	files  map[fileSymbols]bool
 
+	hitters   bool // a process became a target
 	args      []format.Arg
 	data      []byte
 	unentered uint64 // returns of functions that nobody knows by name
@@ -150,8 +151,10 @@ func (r *recorder) attachCalls() error {
 		return nil
 	}
 	// Threads that end leave no trace of the calls that they were in.
-	if err := r.attachTracing(r.objs.ProcessExit); err != nil {
-		return err
+	if !r.followsHits() {
+		if err := r.attachTracing(r.objs.ProcessExit); err != nil {
+			return err
+		}
 	}
 	return c.at.AddEveryone()
 }
@@ -276,24 +279,12 @@ func (c *callProbes) tell(s *callSite, id uint32) (table uint64, err error) {
 			}
 		}
 		c.places[at] = id
-		if err := c.r.objs.Places.Put(at, id|c.wantsStack(id)); err != nil {
+		if err := c.r.objs.Places.Put(at, id); err != nil {
 			return 0, fmt.Errorf("tell the programs of %s: %w", s.name(), err)
 		}
 		return uint64(table), nil
 	}
 	return 0, fmt.Errorf("probe %s: %d functions share its offset in a page; narrow the pattern", s.symbol, tables)
-}
-
-// As bpf/declared.h has them.
-const placeStack, placeCaller = 1 << 31, 1 << 30
-
-// wantsStack says what the probes at a place want of the stack.
-func (c *callProbes) wantsStack(id uint32) (flags uint32) {
-	for ; id != 0; id = c.sites[id-1].program.Raw.Next {
-		d := c.sites[id-1].spec.Decl
-		flags |= uint32(flag(d.Stack))*placeStack | uint32(flag(d.Caller && !d.Stack))*placeCaller
-	}
-	return flags
 }
 
 // called decodes a record of a call.
@@ -341,7 +332,7 @@ func (c *callProbes) tellCall(s *callSite, rec []byte) error {
 	e.V[format.CallOutcome] = uint64(head.Hdr.Fn)
 	e.V[format.CallDuration] = head.Duration
 	e.V[format.CallDepth] = uint64(head.Depth)
-	e.V[format.CallStack] = uint64(r.stacks.row(head.Stack, space))
+	e.V[format.CallStack] = uint64(c.stackRow(s.spec.Decl, head.Stack, space))
 	return r.w.Append(e)
 }
 
@@ -350,6 +341,9 @@ func (c *callProbes) tellCall(s *callSite, rec []byte) error {
 func (c *callProbes) task(head *bpf.RawCalled) (format.TaskID, *space) {
 	r, pid := c.r, head.Hdr.Pid
 	if r.alive[pid] {
+		if !r.opts.targeted() { // its name was not seen to change
+			r.procs.rename(pid, head.Hdr.Tid, cstring(head.Comm[:]))
+		}
 		task := r.procs.task(pid, head.Hdr.Tid)
 		return task, r.procs.last.proc.space
 	}

@@ -1,6 +1,7 @@
 package capture_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +30,7 @@ type recordedCall struct {
 	task     format.Task
 	args     string
 	stack    []format.Frame
+	end      format.StackEnd
 }
 
 // calls are the calls that a capture has, and what the recorder warned of.
@@ -62,7 +65,7 @@ func calls(t *testing.T, path string) (list []recordedCall, notes string) {
 			rec.args += " " + c.Probe.Args[i].Name + "=" + string(r.AppendArg(nil, c.Probe.Args[i].Type, &c.Args[i]))
 		}
 		rec.args = strings.TrimPrefix(rec.args, " ")
-		rec.stack = r.Stack(c.Stack, nil)
+		rec.stack, rec.end = r.Stack(c.Stack, nil), r.StackEnd(c.Stack)
 		list = append(list, rec)
 	}
 	return list, notes
@@ -301,19 +304,52 @@ func TestCallsOfChildren(t *testing.T) {
 // is running when the recording ends is told.
 func TestCallsOfEveryone(t *testing.T) {
 	program := callsProgram(t)
+	cmd := exec.Command(program, "waits", "42")
+	list := recordEveryone(t, program, []string{"uretprobe:@:waits(n=i32(arg0), r=i32(retval))", "uretprobe:@:last(n=i32(arg0))"}, func() {
+		startAndWait(t, cmd)
+	})
+	sameLines(t, "waits", only(list, "waits"), []string{"unfinished depth=1 n=42 r=?"})
+	sameLines(t, "last", only(list, "last"), []string{"returned depth=1 n=1"})
+	if len(list) == 2 && int(list[0].task.Pid) != cmd.Process.Pid {
+		t.Errorf("pid %d, want %d", list[0].task.Pid, cmd.Process.Pid)
+	}
+}
+
+// startAndWait starts a program, and waits until it says something.
+func startAndWait(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	if _, err := out.Read(make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// recordEveryone records declared probes without a target while do runs.
+func recordEveryone(t *testing.T, program string, probes []string, do func()) []recordedCall {
+	t.Helper()
 	o, notes := options(t)
 	o.Packs = nil
-	o.Probes = declarations(t, program, "uretprobe:@:waits(n=i32(arg0), r=i32(retval))", "uretprobe:@:last(n=i32(arg0))")
+	o.Probes = declarations(t, program, probes...)
+	recordWhile(t, o, notes, do)
+	list, _ := calls(t, o.Output)
+	return list
+}
+
+// recordWhile records until do has returned, which begins when the recording has.
+func recordWhile(t *testing.T, o capture.Options, notes *bytes.Buffer, do func()) {
+	t.Helper()
 	interrupts := make(chan capture.Interrupt, 1)
 	o.Interrupts = interrupts
 	started := make(chan struct{})
-	var once bool
-	o.Progress = func(capture.Summary) {
-		if !once {
-			once = true
-			close(started)
-		}
-	}
+	begun := sync.OnceFunc(func() { close(started) })
+	o.Progress = func(capture.Summary) { begun() }
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	done := make(chan error, 1)
@@ -326,28 +362,10 @@ func TestCallsOfEveryone(t *testing.T) {
 	case err := <-done:
 		t.Fatalf("record: %v (%s)", err, notes)
 	}
-	cmd := exec.Command(program, "waits", "42")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { cmd.Process.Kill(); cmd.Wait() }()
-	line := make([]byte, 8)
-	if _, err := out.Read(line); err != nil { // it is in the call
-		t.Fatal(err)
-	}
+	do()
 	interrupts <- capture.Interrupt{}
 	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	list, _ := calls(t, o.Output)
-	sameLines(t, "waits", only(list, "waits"), []string{"unfinished depth=1 n=42 r=?"})
-	sameLines(t, "last", only(list, "last"), []string{"returned depth=1 n=1"})
-	if len(list) == 2 && int(list[0].task.Pid) != cmd.Process.Pid {
-		t.Errorf("pid %d, want %d", list[0].task.Pid, cmd.Process.Pid)
+		t.Fatalf("record: %v (%s)", err, notes)
 	}
 }
 

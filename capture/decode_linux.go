@@ -165,8 +165,10 @@ func (r *recorder) memUnmap(rec []byte) error {
 	e.V[format.UnmapAddr] = m.Addr
 	e.V[format.UnmapLength] = m.Length
 	e.V[format.UnmapNested] = uint64(m.Hdr.Aux)
-	if err := r.w.Append(e); err != nil {
-		return err
+	if r.heap != nil { // else it is told just of code
+		if err := r.w.Append(e); err != nil {
+			return err
+		}
 	}
 	if s := r.procs.last.proc.space; s.unmapped(m.Addr, m.Addr+m.Length) {
 		e.Kind = format.KindUnmapping

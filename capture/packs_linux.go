@@ -112,6 +112,13 @@ func (r *recorder) attachPacks() error {
 	if attached == 0 {
 		return fmt.Errorf("nothing could be recorded: %w", errors.Join(errs...))
 	}
+	if r.heap == nil && r.calls != nil && r.calls.needsCode() {
+		fs, err := r.tracing()
+		if err != nil {
+			return err
+		}
+		return r.attachCode(fs)
+	}
 	return nil
 }
 
@@ -138,11 +145,22 @@ func (r *recorder) attachTracing(prog *ebpf.Program) error {
 
 // attachMemory tells of the targets' mappings.
 func (r *recorder) attachMemory(fs *tracefs.FS) error {
-	for name, prog := range map[string]*ebpf.Program{
+	if err := r.attachSyscalls(fs, map[string]*ebpf.Program{"sys_exit_brk": r.objs.ExitBrk}); err != nil {
+		return err
+	}
+	return r.attachCode(fs)
+}
+
+// attachCode tells at least of the targets' mappings that are code.
+func (r *recorder) attachCode(fs *tracefs.FS) error {
+	return r.attachSyscalls(fs, map[string]*ebpf.Program{
 		"sys_exit_mmap": r.objs.ExitMmap, "sys_exit_munmap": r.objs.ExitMunmap,
-		"sys_exit_mremap": r.objs.ExitMremap, "sys_exit_brk": r.objs.ExitBrk,
-		"sys_exit_mprotect": r.objs.ExitMprotect,
-	} {
+		"sys_exit_mremap": r.objs.ExitMremap, "sys_exit_mprotect": r.objs.ExitMprotect,
+	})
+}
+
+func (r *recorder) attachSyscalls(fs *tracefs.FS, progs map[string]*ebpf.Program) error {
+	for name, prog := range progs {
 		c, err := attachTracepoint(fs, "syscalls", name, prog)
 		if err != nil {
 			return err

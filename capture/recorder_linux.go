@@ -265,6 +265,9 @@ func (r *recorder) check() error {
 	r.names.collect(r.w)
 	r.stacks.age()
 	r.snaps.collect()
+	if err := r.walkHitters(); err != nil {
+		return err
+	}
 	if r.opts.Progress != nil {
 		r.tell.show(*r.summary())
 	}

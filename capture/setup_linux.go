@@ -217,6 +217,9 @@ func (r *recorder) load() error {
 		"wake_forks":  !probe.KernelKeepsProbes(),
 		"recorder":    uint32(os.Getpid()),
 		"tcp_all":     !r.opts.targeted(),
+		"targeted":    r.opts.targeted(),
+		"follow_hits": r.followsHits(),
+		"tell_memory": slices.Contains(r.opts.packs(), "heap"),
 		"tick_ns":     tick(),
 	}
 	for name, v := range vars {
@@ -297,7 +300,7 @@ func (r *recorder) attach() ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.opts.targeted() {
+	if r.opts.targeted() || r.followsHits() {
 		if err := r.attachProcesses(); err != nil {
 			return nil, err
 		}

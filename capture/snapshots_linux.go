@@ -63,7 +63,7 @@ func newSnapshots(fs frames, objs *bpf.RawObjects) *snapshots {
 // findCode makes the kernel know the code that targets have mapped already. What
 // comes and goes from here on it sees by itself.
 func (r *recorder) findCode() error {
-	if r.opts.Stacks != StacksDwarf || !r.opts.targeted() {
+	if r.opts.Stacks != StacksDwarf || !r.opts.targeted() && !r.followsHits() {
 		return nil
 	}
 	for last := range uint32(2) {
@@ -105,6 +105,9 @@ func (r *recorder) snapshot(rec []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := r.followHit(h); err != nil {
+		return err
+	}
 	r.snaps.add(s, r.procs.thread(h.Pid, h.Tid).proc.space)
 	return nil
 }
@@ -116,7 +119,7 @@ func (ss *snapshots) add(s snapshot.Snapshot, in *space) {
 		return
 	}
 	if sig == nil {
-		sig = &signature{row: ss.w.NewStack(ss.frame(s.Caller, in))}
+		sig = &signature{row: ss.w.NewStack(ss.frame(s.First(), in))}
 		ss.byID[s.ID] = sig
 	}
 	sig.dropped = !ss.unwinding.Ask(s, in.maps(), in)

@@ -77,6 +77,7 @@ func (c *compiler) run() error {
 	for flag, on := range map[bpf.RawProbeFlag]bool{
 		bpf.RawProbeFlagProbeReturns: c.d.NeedsReturn(), bpf.RawProbeFlagProbeStack: c.d.Stack,
 		bpf.RawProbeFlagProbeCaller: c.d.Caller, bpf.RawProbeFlagProbeKernel: c.d.InKernel(),
+		bpf.RawProbeFlagProbeInside: c.d.Inside(),
 	} {
 		if on {
 			c.flag(flag)

@@ -151,6 +151,10 @@ func (p *Probe) InKernel() bool {
 	return p.Kind == Tracepoint || p.Kind == Kprobe || p.Kind == Kretprobe
 }
 
+// Inside reports whether the place can be anywhere in a function, and not only at
+// its entry.
+func (p *Probe) Inside() bool { return p.Kind == USDT || strings.HasPrefix(p.Symbol, "0x") }
+
 // Place names the place without what is to be read there.
 func (p *Probe) Place() string {
 	if p.InKernel() {

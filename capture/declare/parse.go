@@ -244,8 +244,8 @@ func (p *parser) check() {
 			}
 		}
 	}
-	if p.p.InKernel() && (p.p.Stack || p.p.Caller) {
-		p.fail(0, "stacks are taken in programs only, not at a %s", p.p.Kind)
+	if p.p.InKernel() && p.p.Caller {
+		p.fail(0, "a %s has no caller in a program; {stack} is the program's stack", p.p.Kind)
 	}
 }
 

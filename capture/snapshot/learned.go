@@ -155,7 +155,9 @@ func stepsOf(s *Snapshot, needs []unwind.Need) ([]step, bool) {
 		}
 		if n.Relative {
 			at |= relative
-			n.Value += returned // it counts from where the unwinding began
+			if s.Caller&inside == 0 {
+				n.Value += returned // it counts from where the unwinding began
+			}
 		}
 		steps = append(steps, step{uint16(at), n.Value})
 	}

@@ -7,6 +7,7 @@ const (
 	returned   = 8
 	nativeArch = unwind.AMD64
 	fpIndex    = 1
+	lrIndex    = -1 // there is none
 )
 
 // registerIndex is where save_regs in bpf/snapshot.h puts a register, by its

@@ -7,10 +7,11 @@ const (
 	returned   = 0
 	nativeArch = unwind.ARM64
 	fpIndex    = 10
+	lrIndex    = 11
 )
 
 // registerIndex is where save_regs in bpf/snapshot.h puts a register, by its
 // DWARF number, which is its own.
 func registerIndex(reg uint8) (int, bool) {
-	return int(reg) - 19, reg >= 19 && reg <= 29
+	return int(reg) - 19, reg >= 19 && reg <= 30
 }

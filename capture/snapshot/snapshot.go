@@ -12,7 +12,7 @@ import (
 type Snapshot struct {
 	ID     uint64 // its signature
 	SP     uint64
-	Caller uint64 // the return address
+	Caller uint64 // the return address; or the address of the next instruction, and inside
 	Code   uint32 // what was mapped as code, as a number
 	Depth  uint32 // bytes from SP to the end of the stack; 0: not known
 	Regs   [savedRegs]uint64
@@ -23,6 +23,17 @@ const savedRegs = len(bpf.RawSnapshot{}.Words) - maxStackBytes/8
 
 // maxStackBytes is MAX_STACK_BYTES of bpf/event.h.
 const maxStackBytes = 64 << 10
+
+// inside is INSIDE of bpf/event.h.
+const inside = 1 << 63
+
+// First is the first frame's address, as stacks have them: one behind what it tells of.
+func (s *Snapshot) First() uint64 {
+	if s.Caller&inside != 0 {
+		return s.Caller&^inside + 1
+	}
+	return s.Caller
+}
 
 // Decode reads a record of the ring. The Stack is part of it.
 func Decode(rec []byte) (Snapshot, error) {
@@ -42,16 +53,21 @@ func Decode(rec []byte) (Snapshot, error) {
 }
 
 // prepare makes of a snapshot what the unwinder wants: the caller's frame, to which
-// the entered function is about to return.
+// the entered function is about to return, or that of the function it was inside.
 func (s *Snapshot) prepare(arch unwind.Arch, to *unwind.Snapshot) {
 	*to = unwind.Snapshot{Arch: arch, Point: unwind.Returned, PC: s.Caller, SP: s.SP, Stack: s.Stack, Regs: to.Regs[:0]}
-	if len(s.Stack) >= returned {
+	if s.Caller&inside != 0 {
+		to.Point, to.PC = unwind.Inside, s.Caller&^inside
+	} else if len(s.Stack) >= returned {
 		to.SP, to.Stack = s.SP+returned, s.Stack[returned:]
 	}
 	for i, v := range s.Regs {
-		if i == fpIndex {
+		switch i {
+		case fpIndex:
 			to.FP = v
-		} else {
+		case lrIndex:
+			to.LR = v
+		default:
 			to.Regs = append(to.Regs, v)
 		}
 	}

@@ -141,7 +141,7 @@ func (u *Unwinding) run() {
 func (u *Unwinding) answer(q *question) Answer {
 	var in unwind.Snapshot
 	q.snap.prepare(nativeArch, &in)
-	code := &space{u: u, maps: q.maps, caller: q.snap.Caller}
+	code := &space{u: u, maps: q.maps, first: q.snap.First()}
 	frames, end := u.unwind.Unwind(code, &in, nil)
 	// A return address where no code is may be some tomorrow, and frames beyond
 	// the copy may be in the next: what was the same up to there says nothing.
@@ -162,13 +162,13 @@ func (u *Unwinding) isClosed() bool {
 
 // A space is an address space as the unwinder asks for it.
 type space struct {
-	u      *Unwinding
-	maps   []Mapping
-	caller uint64 // whence the probed function was called
-	made   bool   // from code that the program made itself
+	u     *Unwinding
+	maps  []Mapping
+	first uint64 // the first frame, which is no guess
+	made  bool   // from code that the program made itself
 }
 
-// Code finds an address. What called a function is code, in whatever memory it
+// Code finds an address. What called a function, or was running, is code, in whatever memory it
 // is; an address further out may be a mistake.
 func (s *space) Code(addr uint64) (unwind.Mapping, bool) {
 	for i := range s.maps {
@@ -177,7 +177,7 @@ func (s *space) Code(addr uint64) (unwind.Mapping, bool) {
 		}
 	}
 	const page = 1 << 12
-	if start := s.caller &^ (page - 1); s.caller != 0 && addr-start < page {
+	if start := s.first &^ (page - 1); s.first != 0 && addr-start < page {
 		s.made = true
 		return unwind.Mapping{Start: start, End: start + page}, true
 	}

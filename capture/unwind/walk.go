@@ -66,7 +66,7 @@ func (w *walk) start(space Space, snap *Snapshot) {
 	w.regs.set(w.arch.sp, snap.SP)
 	w.regs.copy(w.arch.fp, snap.FP, register(w.arch.fp))
 	if snap.Arch == ARM64 && !w.isReturn {
-		w.regs.set(arm64LR, snap.LR)
+		w.regs.copy(arm64LR, snap.LR, register(arm64LR))
 	}
 	next := 0
 	for reg := range uint8(maxRegs) {
