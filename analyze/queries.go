@@ -18,7 +18,7 @@ var queriesAnalyzer = Analyzer{
 	Short: "SQL by fingerprint: count, total, p50, p95, p99, max, the slowest with their text",
 	Long: `What the SQL servers that were recorded (-e mysql, -e postgres) executed, as the
 server itself saw it: the time of a query is that of the server's function, without
-the network.
+the network; of MySQL and MariaDB, until the server begins its answer.
 
 Queries that differ in their literals only are one row. A prepared statement shows
 the text that was seen when it was prepared. COM_PING and the like are left out
@@ -32,6 +32,8 @@ unless --all is given.`,
 		fs.Var(&o.sort, "sort", "`ORDER` of the rows: "+strings.Join(o.sort.of, ", ")+" (total)")
 		fs.UintVar(&o.top, "top", 0, "at most `N` rows; 0 is all, in text 20")
 		fs.UintVar(&o.examples, "examples", 3, "the `N` slowest of each row, with their text")
+		fs.StringSliceVar(&o.users, "user", nil, "only queries of this `USER` (repeatable)")
+		fs.StringSliceVar(&o.conns, "connection", nil, "only queries of this connection, by its `ID` (repeatable)")
 		fs.BoolVar(&o.all, "all", false, "commands without SQL, too: ping, quit, close statement, ...")
 		return o
 	},
@@ -43,6 +45,18 @@ type queriesOptions struct {
 	top      uint
 	examples uint
 	all      bool
+	users    []string
+	conns    []string
+}
+
+// wants reports whether a query is one of those asked for. A connection is named as
+// the server does, or with the process in front, as in the report.
+func (o *queriesOptions) wants(q *query) bool {
+	if q.duration < int64(o.slower) || len(o.users) > 0 && !slices.Contains(o.users, q.user) {
+		return false
+	}
+	_, id, _ := strings.Cut(q.conn, ":")
+	return len(o.conns) == 0 || slices.Contains(o.conns, q.conn) || slices.Contains(o.conns, id)
 }
 
 // Roles of the probes that queries are made of, and the names of their
@@ -51,6 +65,7 @@ const (
 	roleQuery   = "query"
 	rolePrepare = "prepare"
 	roleExecute = "execute"
+	roleAnswer  = "answer"
 )
 
 // A query is one that was executed.
@@ -169,7 +184,7 @@ func (r *queriesResult) Completeness() Completeness { return r.complete }
 
 // put takes a query of the stream.
 func (r *queriesResult) put(q *query) {
-	if q.duration < int64(r.opt.slower) {
+	if !r.opt.wants(q) {
 		return
 	}
 	r.sum.add(q.duration)

@@ -13,12 +13,17 @@ import (
 // found by way of the server's own object: the call that prepares and the call
 // that executes, inside the server, have the same pointer to it, and the latter
 // lies within the execution, on its thread.
+//
+// A query's time ends where the server begins its answer, if that was recorded: what
+// it does after that, as waiting for its turn to write the slow log, no client waits
+// for, and no server counts it.
 type queryStream struct {
 	r        *format.Reader
 	put      func(*query)
 	prints   map[string]string // of texts, as many as are kept
 	prepared map[statementKey]statement
 	inner    map[uint32]innerCall // by thread: the newest execution inside the server
+	answered map[uint32]int64     // by thread: when the server began its newest answer
 
 	all    bool // commands without SQL, too
 	wanted bool // queries were recorded
@@ -52,6 +57,7 @@ const (
 func newQueryStream(r *format.Reader, put func(*query)) *queryStream {
 	return &queryStream{
 		r: r, put: put, prints: map[string]string{}, prepared: map[statementKey]statement{}, inner: map[uint32]innerCall{},
+		answered: map[uint32]int64{},
 	}
 }
 
@@ -66,6 +72,8 @@ func (s *queryStream) call(c *format.Call, f format.Filter) {
 			t := s.r.Task(c.Task)
 			s.inner[t.Tid] = innerCall{c.Entry, c.Return, statementKey{t.Pid, p}}
 		}
+	case roleAnswer:
+		s.answered[s.r.Task(c.Task).Tid] = c.Entry
 	case roleQuery:
 		s.query(c, f)
 	}
@@ -92,6 +100,9 @@ func (s *queryStream) query(c *format.Call, f format.Filter) {
 		return // MariaDB's pool of threads goes on with it later, in another call
 	}
 	q := query{start: c.Entry, duration: c.Duration(), task: c.Task, conn: s.connection(c)}
+	if at := s.answered[s.r.Task(c.Task).Tid]; at > c.Entry && at <= c.Return && c.Outcome == format.CallReturned {
+		q.duration = at - c.Entry
+	}
 	q.user, q.db = textArg(c, "user"), textArg(c, "database")
 	switch command := mysqlCommand(cmd); {
 	case !isMySQL, command == "query", command == "prepare":
@@ -100,7 +111,7 @@ func (s *queryStream) query(c *format.Call, f format.Filter) {
 			q.print = "prepare: " + q.print
 		}
 	case command == "execute", command == "bulk execute":
-		s.execution(&q)
+		s.execution(&q, c.Return)
 	case s.all:
 		q.print = "(" + command + ")"
 	default:
@@ -125,9 +136,9 @@ func (s *queryStream) text(c *format.Call, q *query, mysql bool) {
 }
 
 // execution gives a query the text that was prepared.
-func (s *queryStream) execution(q *query) {
+func (s *queryStream) execution(q *query, end int64) {
 	in, ok := s.inner[s.r.Task(q.task).Tid]
-	if ok && in.entry >= q.start && in.end <= q.start+q.duration {
+	if ok && in.entry >= q.start && in.end <= end {
 		if st, ok := s.prepared[in.key]; ok {
 			s.set(q, st.text, st.length, true)
 			return

@@ -2,7 +2,8 @@ package capture
 
 import (
 	"fmt"
-	"strings"
+	"maps"
+	"slices"
 	"unsafe"
 
 	"github.com/tcap-dev/tcap/bpf"
@@ -74,14 +75,24 @@ func (c *callProbes) unfinishedOf(value []byte) error {
 	return nil
 }
 
-// remarks say what a reader should know of the declared probes.
+// remarks say what a reader should know of the declared probes. A pack is told of as
+// a whole: that nothing was prepared, say, is nothing to warn of.
 func (c *callProbes) remarks() error {
 	byFilter := map[*Probe]uint64{}
+	byPack := map[string]uint64{}
 	for _, s := range c.sites {
 		byFilter[s.spec] += s.hits
+		byPack[s.spec.Pack] += s.hits
+	}
+	for _, name := range slices.Sorted(maps.Keys(byPack)) {
+		if name != "" && byPack[name] == 0 {
+			if err := c.r.note(true, fmt.Sprintf("pack %s: none of its probes was hit", name)); err != nil {
+				return err
+			}
+		}
 	}
 	for spec, hits := range byFilter {
-		if hits > 0 {
+		if hits > 0 || spec.Pack != "" && spec.Decl.Filter == nil {
 			continue
 		}
 		text := fmt.Sprintf("%s was never hit", spec.title())
@@ -101,7 +112,7 @@ func (c *callProbes) remarks() error {
 // title names a declaration for people.
 func (p *Probe) title() string {
 	if p.Name != "" {
-		return strings.TrimPrefix(p.Pack+" "+p.Name, " ")
+		return p.Name
 	}
 	return p.Decl.Place()
 }

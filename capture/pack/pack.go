@@ -35,7 +35,8 @@ type Pack struct {
 	version *regexp.Regexp
 	highest bool
 	layouts []layout
-	fields  map[string]string // offset: TYPE.MEMBER, for DWARF
+	fields  map[string][]string // offset: TYPE.MEMBER, for DWARF, the first that there is
+	access  map[string][]string // accessor function: the offsets that its code tells
 	probes  []probeSpec
 }
 

@@ -26,7 +26,8 @@ type (
 		Version versionText  `yaml:"version"`
 		Layout  []layoutText `yaml:"layout"`
 		Dwarf   map[string]string
-		Probes  []probeText `yaml:"probes"`
+		Access  map[string][]string `yaml:"accessors"`
+		Probes  []probeText         `yaml:"probes"`
 	}
 	findText struct {
 		Names  []string `yaml:"names"`
@@ -77,7 +78,7 @@ func Parse(file string, text []byte) (*Pack, error) {
 		return nil, yamlError(file, err)
 	}
 	b := &builder{file: file, tree: tree, text: t}
-	b.p = &Pack{Name: t.Pack, About: t.About, File: file, Names: t.Find.Names, Paths: t.Find.Paths, Symbol: t.Find.Symbol, fields: t.Dwarf}
+	b.p = &Pack{Name: t.Pack, About: t.About, File: file, Names: t.Find.Names, Paths: t.Find.Paths, Symbol: t.Find.Symbol, access: t.Access}
 	b.head()
 	b.layouts()
 	b.probes()
@@ -190,9 +191,21 @@ func (b *builder) head() {
 		}
 		b.p.version = re
 	}
-	for name, field := range t.Dwarf {
-		if typ, member, ok := strings.Cut(field, "."); !ok || typ == "" || member == "" {
-			b.fail("$.dwarf."+name, "%q: want TYPE.MEMBER", field)
+	b.p.fields = map[string][]string{}
+	for name, fields := range t.Dwarf {
+		b.p.fields[name] = strings.Fields(fields)
+		if len(b.p.fields[name]) == 0 {
+			b.fail("$.dwarf."+name, "want TYPE.MEMBER")
+		}
+		for _, field := range b.p.fields[name] {
+			if typ, member, ok := strings.Cut(field, "."); !ok || typ == "" || member == "" {
+				b.fail("$.dwarf."+name, "%q: want TYPE.MEMBER", field)
+			}
+		}
+	}
+	for function, names := range t.Access {
+		if function == "" || len(names) == 0 || slices.Contains(names, "") {
+			b.fail("$.accessors."+function, "want names of the offsets that the function follows")
 		}
 	}
 }
@@ -257,18 +270,31 @@ func (b *builder) variant(where, version, text string, extras []string) variant 
 	if _, err := v.declare(b.file, "/program", known); err != nil && b.err == nil {
 		b.err = err
 	}
-	for _, m := range placeholder.FindAllStringSubmatch(text, -1) {
-		if !slices.Contains(options, m[1]) && !b.defined(m[1]) {
-			b.fail(where+".probe", "{%s}: neither a layout nor dwarf has this offset", m[1])
-		}
+	b.placeholders(where+".probe", text)
+	for i, e := range extras {
+		b.placeholders(fmt.Sprintf("%s.extra[%d]", where, i), e)
 	}
 	return v
 }
 
+// placeholders refuses names of offsets that can never be known.
+func (b *builder) placeholders(where, text string) {
+	for _, m := range placeholder.FindAllStringSubmatch(text, -1) {
+		if !slices.Contains(options, m[1]) && !b.defined(m[1]) {
+			b.fail(where, "{%s}: no layout, accessor or dwarf has this offset", m[1])
+		}
+	}
+}
+
 // defined reports whether an offset can be known at all.
 func (b *builder) defined(name string) bool {
-	if b.p.fields[name] != "" {
+	if len(b.p.fields[name]) > 0 {
 		return true
+	}
+	for _, names := range b.p.access {
+		if slices.Contains(names, name) {
+			return true
+		}
 	}
 	return slices.ContainsFunc(b.p.layouts, func(l layout) bool { _, ok := l.offsets[name]; return ok })
 }

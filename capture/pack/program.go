@@ -70,9 +70,12 @@ func versionIn(data []byte, re *regexp.Regexp, highest bool) string {
 
 // dwarfOffsets reads where members of structures are from a program's debugging
 // information, or from that of its debug file; nothing when there is none.
-// fields are TYPE.MEMBER by the name of the offset.
-func dwarfOffsets(file, buildID string, fields map[string]string) (out map[string]int64) {
+// fields are, by the name of the offset, TYPE.MEMBER in one version or another.
+func dwarfOffsets(file, buildID string, fields map[string][]string) (out map[string]int64) {
 	out = map[string]int64{}
+	if len(fields) == 0 {
+		return out
+	}
 	defer func() { // debug/dwarf, too
 		if recover() != nil {
 			out = map[string]int64{}
@@ -103,14 +106,16 @@ func dwarfOffsets(file, buildID string, fields map[string]string) (out map[strin
 var errTooMuch = errors.New("more debugging information than is looked through")
 
 // membersIn walks over the types, the first definition of each counts.
-func membersIn(d *dwarf.Data, fields map[string]string, out map[string]int64) error {
+func membersIn(d *dwarf.Data, fields map[string][]string, out map[string]int64) error {
 	wanted := map[string]map[string]string{} // type -> member -> name
-	for name, field := range fields {
-		typ, member, _ := strings.Cut(field, ".")
-		if wanted[typ] == nil {
-			wanted[typ] = map[string]string{}
+	for name, alternatives := range fields {
+		for _, field := range alternatives {
+			typ, member, _ := strings.Cut(field, ".")
+			if wanted[typ] == nil {
+				wanted[typ] = map[string]string{}
+			}
+			wanted[typ][member] = name
 		}
-		wanted[typ][member] = name
 	}
 	r := d.Reader()
 	for n := 0; len(out) < len(fields); n++ {

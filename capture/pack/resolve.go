@@ -3,6 +3,7 @@ package pack
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"strings"
 
@@ -59,22 +60,23 @@ func (x *resolver) run() (*Found, error) {
 		x.version, x.known = parseVersion(text)
 		x.text = text
 	}
-	if err := x.layout(); err != nil {
-		return nil, err
-	}
+	x.layout()
 	if err := x.functions(); err != nil {
 		return nil, err
 	}
 	found := &Found{Version: x.text}
 	for i := range x.p.probes {
 		spec := &x.p.probes[i]
-		d, err := x.choose(spec)
+		d, leftOut, err := x.choose(spec)
 		if err != nil && !spec.optional {
 			return nil, fmt.Errorf("probe %s: %w", spec.name, err)
 		}
 		if err != nil {
 			found.Skipped = append(found.Skipped, fmt.Sprintf("probe %s of pack %s: %v", spec.name, x.p.Name, err))
 			continue
+		}
+		if leftOut != "" {
+			found.Skipped = append(found.Skipped, fmt.Sprintf("probe %s of pack %s: %s", spec.name, x.p.Name, leftOut))
 		}
 		found.Probes = append(found.Probes, Probe{
 			Pack: x.p.Name, Name: x.p.Name + "." + spec.name, Role: spec.role, Decl: d, Optional: spec.optional, Checks: spec.checks,
@@ -83,13 +85,10 @@ func (x *resolver) run() (*Found, error) {
 	return found, nil
 }
 
-// layout finds the offsets: those of DWARF, which tells of this very program,
-// before those of its version.
-func (x *resolver) layout() error {
+// layout finds the offsets: what this very program tells, by its own accessors or
+// its debugging information, before what is known of its version.
+func (x *resolver) layout() {
 	x.offsets = map[string]int64{}
-	if len(x.p.fields) == 0 && len(x.p.layouts) == 0 {
-		return nil
-	}
 	for _, l := range x.p.layouts {
 		if len(l.versions) == 0 || x.known && l.versions.allows(x.version) {
 			for name, off := range l.offsets {
@@ -98,12 +97,43 @@ func (x *resolver) layout() error {
 			break
 		}
 	}
-	if len(x.p.fields) > 0 {
-		for name, off := range dwarfOffsets(x.prog.Open, x.elf.BuildID(), x.p.fields) {
-			x.offsets[name] = off
+	for function, names := range x.p.access {
+		for i, off := range x.accessor(function, len(names)) {
+			x.offsets[names[i]] = off
 		}
 	}
-	return nil
+	for name, off := range dwarfOffsets(x.prog.Open, x.elf.BuildID(), x.missing()) {
+		x.offsets[name] = off
+	}
+}
+
+// accessor returns the offsets that a function of the program follows, if they are
+// as many as the pack says.
+func (x *resolver) accessor(function string, n int) []int64 {
+	s, err := x.elf.Lookup(function)
+	if err != nil {
+		return nil
+	}
+	offsets := x.elf.Accessor(s)
+	if len(offsets) < n {
+		return nil
+	}
+	return offsets[:n]
+}
+
+// missing are the fields that debugging information is asked for: all that the
+// accessors do not tell. The tables of versions do not count, they are about
+// what is built as usual.
+func (x *resolver) missing() map[string][]string {
+	fields := maps.Clone(x.p.fields)
+	for _, names := range x.p.access {
+		for _, name := range names {
+			if _, ok := x.offsets[name]; ok {
+				delete(fields, name)
+			}
+		}
+	}
+	return fields
 }
 
 // functions collects the names that matter, in one walk over the tables.
@@ -140,8 +170,9 @@ func (v *variant) symbol() string {
 	return strings.TrimSpace(name)
 }
 
-// choose takes the first variant that fits.
-func (x *resolver) choose(spec *probeSpec) (*declare.Probe, error) {
+// choose takes the first variant that fits. The second result says which arguments
+// it has to do without, and why; "" when it has all.
+func (x *resolver) choose(spec *probeSpec) (*declare.Probe, string, error) {
 	var why []string
 	for i := range spec.variants {
 		v := &spec.variants[i]
@@ -158,17 +189,33 @@ func (x *resolver) choose(spec *probeSpec) (*declare.Probe, error) {
 			why = append(why, "it is version "+x.text)
 			continue
 		}
-		d, err := v.declare(x.p.File, x.prog.Path, func(name string) (int64, bool) { off, ok := x.offsets[name]; return off, ok })
+		offset := func(name string) (int64, bool) { off, ok := x.offsets[name]; return off, ok }
+		d, err := v.declare(x.p.File, x.prog.Path, offset)
 		var missing errMissing
 		if errors.As(err, &missing) {
 			if x.text != "" {
-				return nil, fmt.Errorf("the layout of version %s is not known to the pack: add it, or install debug symbols", x.text)
+				return nil, "", fmt.Errorf("the layout of version %s is not known to the pack: add it, or install debug symbols", x.text)
 			}
-			return nil, errors.New("its version is not known, nor thereby its layout: install debug symbols")
+			return nil, "", errors.New("its version is not known, nor thereby its layout: install debug symbols")
 		}
-		return d, err
+		return d, v.leftOut(offset), err
 	}
-	return nil, errors.New(strings.Join(unique(why), "; "))
+	return nil, "", errors.New(strings.Join(unique(why), "; "))
+}
+
+// leftOut says which of the variant's extra arguments are not to be had.
+func (v *variant) leftOut(offset func(string) (int64, bool)) string {
+	var args []string
+	for _, x := range v.extra {
+		if _, missing := fill(x.text, offset); missing != "" {
+			name, _, _ := strings.Cut(x.text, "=")
+			args = append(args, fmt.Sprintf("%s (%s)", name, missing))
+		}
+	}
+	if len(args) == 0 {
+		return ""
+	}
+	return "where these are is not known for this program, and they are not recorded: " + strings.Join(args, ", ")
 }
 
 func unique(list []string) []string {

@@ -18,6 +18,7 @@ struct client { int argc; char pad[60]; struct command *cmd; };
 const char *version = "3.1.4";
 const char *old = "1.0.0";
 int handle(struct client *c) { return c->argc + (int)c->cmd->calls; }
+long calls_of(struct client *c) { return c->cmd ? c->cmd->calls : 0; }
 int main(int argc, char **argv) { struct command cmd = {version, 1}; struct client c = {argc, {0}, &cmd}; return handle(&c) + old[0] == 0; }
 `
 
@@ -26,7 +27,8 @@ find: {names: [lay]}
 version: {strings: '^([0-9]+[.][0-9]+[.][0-9]+)$', pick: highest}
 layout:
   - {version: '>=3.0', offsets: {cmd: 200}}
-dwarf: {cmd: client.cmd, calls: command.calls}
+dwarf: {cmd: client.nothing client.cmd, calls: command.calls}
+accessors: {calls_of: [cmd2, calls2], no_such_accessor: [calls3]}
 probes:
   - name: handle
     role: command
@@ -35,7 +37,7 @@ probes:
         probe: handle(argc=i32(arg0->0))
       - version: '>=3.0'
         probe: handle(argc=i32(arg0->0), cmd=ptr(arg0->{cmd}))
-        extra: ['calls=u64(arg0->{cmd}->{calls})']
+        extra: ['calls=u64(arg0->{cmd}->{calls})', 'again=u64(arg0->{cmd2}->{calls2})', 'never=u64(arg0->{calls3})']
   - name: missing
     optional: true
     probe: no_such_function(a=u32(arg0))
@@ -62,8 +64,8 @@ func TestResolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	for flags, want := range map[string]string{
-		"-g -O1 -fno-inline":           "handle(argc=i32(arg0->0), cmd=ptr(arg0->64), calls=u64(arg0->64->8))",
-		"-O1 -fno-inline -rdynamic -s": "handle(argc=i32(arg0->0), cmd=ptr(arg0->200))",
+		"-g -O1 -fno-inline":           "handle(argc=i32(arg0->0), cmd=ptr(arg0->64), calls=u64(arg0->64->8), again=u64(arg0->64->8))",
+		"-O1 -fno-inline -rdynamic -s": "handle(argc=i32(arg0->0), cmd=ptr(arg0->200), again=u64(arg0->64->8))",
 	} {
 		exe := filepath.Join(dir, "lay")
 		if out, err := exec.Command(gcc, append(strings.Fields(flags), "-o", exe, source)...).CombinedOutput(); err != nil {
@@ -73,10 +75,13 @@ func TestResolve(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if found.Version != "3.1.4" || len(found.Probes) != 1 || len(found.Skipped) != 1 || !strings.Contains(found.Skipped[0], "no_such_function") {
+		if found.Version != "3.1.4" || len(found.Probes) != 1 || !strings.Contains(strings.Join(found.Skipped, "\n"), "no_such_function") {
 			t.Fatalf("%+v", found)
 		}
 		q := found.Probes[0]
+		if told := strings.Contains(found.Skipped[0], "calls (calls)"); told == strings.Contains(want, "calls=") {
+			t.Errorf("gcc %s: %q", flags, found.Skipped)
+		}
 		if got := strings.TrimPrefix(q.Decl.Source, "uprobe:"+exe+":"); got != want || q.Name != "lay.handle" || q.Role != "command" {
 			t.Errorf("gcc %s: %s, want %s", flags, got, want)
 		}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/tcap-dev/tcap/capture/kerneltest"
-	"github.com/tcap-dev/tcap/format"
 )
 
 // A mariadb is a server with a slow log of everything.
@@ -37,59 +36,71 @@ func startMariaDB(t *testing.T) *mariadb {
 	port := freePort(t)
 	m.server = start(t, port, "mariadbd", "--no-defaults", "--user=root", "--datadir="+data, "--socket="+m.socket,
 		"--pid-file="+filepath.Join(dir, "pid"), fmt.Sprintf("--port=%d", port), "--bind-address=127.0.0.1",
-		"--slow-query-log=1", "--long-query-time=0", "--slow-query-log-file="+m.slow)
+		"--slow-query-log=1", "--long-query-time=0", "--log-slow-admin-statements=0", "--slow-query-log-file="+m.slow)
 	return m
 }
 
-// sql runs statements as one client, a session of its own.
-func (m *mariadb) sql(statements string, args ...string) error {
-	cmd := exec.Command("mariadb", append([]string{"--no-defaults", "--no-auto-rehash", "-S", m.socket}, args...)...)
+// sql runs statements as one client, a session of its own, and returns what it prints.
+func (m *mariadb) sql(statements string, args ...string) (string, error) {
+	cmd := exec.Command("mariadb", append([]string{"--no-defaults", "--no-auto-rehash", "--skip-column-names", "-S", m.socket}, args...)...)
 	cmd.Stdin = strings.NewReader(statements)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("mariadb: %w\n%s", err, out)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("mariadb: %w\n%s", err, out)
 	}
-	return nil
+	return string(out), nil
 }
 
-// A timed is a statement and how long it took.
-type timed struct {
-	text string
-	time time.Duration
+// A query is a statement, who had it executed and how long it took.
+type query struct {
+	text       string
+	connection string // the server's number
+	user       string
+	database   string
+	time       time.Duration
+	start      int64 // ns on the clock of the events
+	tid        uint32
 }
 
-var slowTime = regexp.MustCompile(`^# Query_time: ([0-9.]+)`)
+var (
+	slowUser   = regexp.MustCompile(`^# User@Host: (\S*)\[`)
+	slowThread = regexp.MustCompile(`^# Thread_id: (\d+)  Schema: (\S*) `)
+	slowTime   = regexp.MustCompile(`^# Query_time: ([0-9.]+)`)
+)
 
-// slowLog reads the statements of the slow log. Each is behind its figures and a
-// line SET timestamp, and goes on to the next #.
-func (m *mariadb) slowLog() []timed {
+// slowLog reads the statements of the slow log, in their order. Each is behind its
+// figures and a line SET timestamp, and goes on to the next #. What has no text is
+// left out.
+func (m *mariadb) slowLog() []query {
 	m.t.Helper()
 	b, err := os.ReadFile(m.slow)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	var list []timed
-	var took time.Duration
+	var list []query
+	var q query
 	var text []string
 	put := func() {
-		if s := strings.TrimSuffix(strings.Join(text, "\n"), ";"); s != "" && !strings.HasPrefix(s, "# administrator") {
-			list = append(list, timed{s, took})
+		q.text = strings.TrimSuffix(strings.Join(text, "\n"), ";")
+		if q.text != "" {
+			list = append(list, q)
 		}
 		text = nil
 	}
 	for line := range strings.Lines(string(b)) {
 		line = strings.TrimSuffix(line, "\n")
-		switch match := slowTime.FindStringSubmatch(line); {
-		case match != nil:
+		if match := slowUser.FindStringSubmatch(line); match != nil {
+			put()
+			q.user = match[1]
+		} else if match := slowThread.FindStringSubmatch(line); match != nil {
+			q.connection, q.database = match[1], match[2]
+		} else if match := slowTime.FindStringSubmatch(line); match != nil {
 			seconds, err := strconv.ParseFloat(match[1], 64)
 			if err != nil {
 				m.t.Fatalf("%q: %v", line, err)
 			}
-			took = time.Duration(seconds * 1e9)
-		case strings.HasPrefix(line, "# User@Host"), strings.HasPrefix(line, "# Time:"):
-			put()
-		case strings.HasPrefix(line, "# administrator"), strings.HasPrefix(line, "#"), strings.HasPrefix(line, "SET timestamp="),
-			strings.HasPrefix(line, "use "):
-		default:
+			q.time = time.Duration(seconds * 1e9)
+		} else if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "SET timestamp=") && !strings.HasPrefix(line, "use ") {
 			text = append(text, line)
 		}
 	}
@@ -97,34 +108,45 @@ func (m *mariadb) slowLog() []timed {
 	return list
 }
 
-// queries are the packets of SQL in a recording, prepared ones as they were prepared.
-func (r *recorder) queries() (plain, prepared []timed) {
+// queries are those that the analysis tells of, the prepared ones apart.
+func (r *recorder) queries() (executed, prepared []query) {
 	r.t.Helper()
-	file, err := format.Open(r.file)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer file.Close()
-	for c, err := range file.Calls(format.Filter{}) {
-		if err != nil {
-			r.t.Fatal(err)
+	var doc struct {
+		Capture struct {
+			Start int64 `json:"start_unix_ns"`
 		}
-		command, _ := c.Uint("command")
-		if c.Probe.Role != "query" || c.Outcome != format.CallReturned {
-			continue
-		}
-		text, n, ok := c.Text("sql")
-		if !ok || n != len(text) && n < 4096 {
-			r.t.Errorf("command %d: %d of %d bytes of text", command, len(text), n)
-		}
-		switch command {
-		case 3:
-			plain = append(plain, timed{string(text), time.Duration(c.Duration())})
-		case 22:
-			prepared = append(prepared, timed{string(text), time.Duration(c.Duration())})
+		Count   int
+		Queries []struct {
+			Group    string
+			Examples []struct {
+				Text, Connection, User, Database string
+				Length                           int   `json:"length_bytes"`
+				Start                            int64 `json:"start_ns"`
+				Duration                         int64 `json:"duration_ns"`
+				Tid                              uint32
+			}
 		}
 	}
-	return plain, prepared
+	r.analyze(&doc, "queries", "--examples", "1000")
+	for _, g := range doc.Queries {
+		for _, e := range g.Examples {
+			if e.Length != len(e.Text) && e.Length < 4096 {
+				r.t.Errorf("%q: %d bytes of text", e.Text, e.Length)
+			}
+			_, connection, _ := strings.Cut(e.Connection, ":")
+			q := query{e.Text, connection, e.User, e.Database, time.Duration(e.Duration), e.Start, e.Tid}
+			if strings.HasPrefix(g.Group, "prepare: ") {
+				prepared = append(prepared, q)
+			} else {
+				executed = append(executed, q)
+			}
+		}
+	}
+	if len(executed)+len(prepared) != doc.Count {
+		r.t.Fatalf("%d queries, and %d with their text", doc.Count, len(executed)+len(prepared))
+	}
+	slices.SortFunc(executed, func(a, b query) int { return cmp.Compare(a.start, b.start) })
+	return executed, prepared
 }
 
 // perlPrepared executes prepared statements through libmariadb.
@@ -138,142 +160,128 @@ my $z = $d->prepare("SELECT SLEEP(?)");
 $z->execute(0.05); $z->fetchall_arrayref;
 `
 
-// alones is how many statements run one after the other.
-const alones = 200
+// Sessions of users of their own run at once, each with so many pairs of statements,
+// and all of it some times over.
+const sessions, pairs, repeats = 16, 15, 3
 
-// TestMariaDB: every statement of the slow log is found with its text, and took
-// as long; sixteen sessions at once; multi-statements; binary text; prepared
-// statements through libmariadb.
+// perlStatements are those of perlPrepared: the ones that connecting makes, too.
+const perlStatements = 4 + 2*20 + 1
+
+// TestMariaDB: every statement of the slow log is found with its text, its
+// connection, its user and its database, and took as long as the server says, for
+// sixteen sessions at once; a multi-statement; binary text; prepared statements
+// through libmariadb.
 func TestMariaDB(t *testing.T) {
 	kerneltest.Require(t)
 	m := startMariaDB(t)
-	if err := m.sql("CREATE DATABASE t; USE t; CREATE TABLE a (id INT PRIMARY KEY, b VARBINARY(100));"); err != nil {
+	var setup strings.Builder
+	setup.WriteString("CREATE DATABASE t; USE t; CREATE TABLE a (id INT PRIMARY KEY, b VARBINARY(100));\n")
+	for i := range sessions {
+		fmt.Fprintf(&setup, "CREATE USER user%d@localhost; GRANT ALL ON t.* TO user%d@localhost;\n", i, i)
+	}
+	if _, err := m.sql(setup.String()); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(m.slow, 0); err != nil {
 		t.Fatal(err)
 	}
-	r := recordNow(t, "-e", "mysql,tcp", "-p", fmt.Sprint(m.pid()))
-	const sessions, each = 16, 25
+	r := recordNow(t, "-e", "mysql", "-e", switches)
+	told := map[string]string{}
+	for range repeats {
+		m.run(t, told)
+		runClient(t, perlPrepared, "perl", "-", m.socket)
+		if _, err := m.sql("DELIMITER //\nSELECT 1; SELECT 2//\nTRUNCATE a//\n", "t"); err != nil { // the first is one packet
+			t.Fatal(err)
+		}
+	}
+	r.stop()
+	if len(told) != repeats*sessions {
+		t.Fatalf("connections %v", told)
+	}
+	m.check(r, told)
+}
+
+// run has sessions work at once. Each asks the server who it is, and told is the user
+// by the number of the connection.
+func (m *mariadb) run(t *testing.T, told map[string]string) {
+	t.Helper()
 	var group sync.WaitGroup
-	failed := make(chan error, sessions)
+	out := make([]string, sessions)
+	errs := make([]error, sessions)
 	for i := range sessions {
 		group.Add(1)
 		go func() {
 			defer group.Done()
 			var b strings.Builder
-			for j := range each {
+			b.WriteString("SELECT CONNECTION_ID(), SUBSTRING_INDEX(USER(), '@', 1);\n")
+			for j := range pairs {
 				fmt.Fprintf(&b, "INSERT INTO a VALUES (%d, 'session %d, \\\"quoted\\\" \xc3\xa9');\nSELECT b FROM a WHERE id = %d;\n", i*1000+j, i, i*1000+j)
 			}
 			fmt.Fprintf(&b, "SELECT SLEEP(0.0%d);\n", i+10)
-			failed <- m.sql(b.String(), "t")
+			out[i], errs[i] = m.sql(b.String(), "-u", fmt.Sprintf("user%d", i), "t")
 		}()
 	}
 	group.Wait()
-	for range sessions {
-		if err := <-failed; err != nil {
-			t.Fatal(err)
+	for i := range sessions {
+		if errs[i] != nil {
+			t.Fatal(errs[i])
 		}
-	}
-	if err := m.sql("DELIMITER //\nSELECT 1; SELECT 2//\n", "t"); err != nil { // one packet
-		t.Fatal(err)
-	}
-	var alone strings.Builder
-	for i := range alones {
-		fmt.Fprintf(&alone, "SELECT 'alone %d';\n", i)
-	}
-	if err := m.sql(alone.String(), "t"); err != nil {
-		t.Fatal(err)
-	}
-	runClient(t, perlPrepared, "perl", "-", m.socket)
-	r.stop()
-	m.checkPlain(r)
-	m.checkPrepared(r)
-}
-
-// checkPlain holds the statements of sessions against the slow log.
-func (m *mariadb) checkPlain(r *recorder) {
-	t := m.t
-	t.Helper()
-	plain, _ := r.queries()
-	byText := map[string][]time.Duration{}
-	for _, q := range plain {
-		byText[q.text] = append(byText[q.text], q.time)
-	}
-	compared, alone, close := 0, 0, 0
-	for _, w := range m.slowLog() {
-		if !strings.HasPrefix(w.text, "INSERT INTO a") && !strings.HasPrefix(w.text, "SELECT b FROM a WHERE id = ") && !strings.HasPrefix(w.text, "SELECT SLEEP(0.0") && !strings.HasPrefix(w.text, "SELECT 'alone") {
-			continue
-		}
-		got := byText[w.text]
-		if len(got) == 0 {
-			if !strings.Contains(w.text, "'") || strings.HasPrefix(w.text, "INSERT") { // else executed as prepared
-				t.Errorf("the slow log has %q, the recording has not", w.text)
-			}
-			continue
-		}
-		compared++
-		if got[0] < w.time-200*time.Microsecond {
-			t.Errorf("%q took %v, the slow log says %v", w.text, got[0], w.time)
-		}
-		if strings.HasPrefix(w.text, "SELECT 'alone") {
-			if alone++; within(got[0], w.time, 0.01, 200*time.Microsecond) {
-				close++
-			}
-		}
-		byText[w.text] = got[1:]
-	}
-	if compared != 16*51+alones {
-		t.Errorf("%d statements compared, want %d", compared, 16*51+alones)
-	}
-	// The server takes its time before it writes the slow log, of which sessions
-	// wait for each other. So these are compared one after the other, and a few
-	// that are preempted in between are allowed.
-	if close*100 < alone*90 {
-		t.Errorf("only %d of %d durations are within 1 %% or 200 us of the slow log", close, alone)
-	}
-	if len(byText["SELECT 1; SELECT 2"]) != 1 {
-		t.Errorf("the multi-statement was recorded %d times", len(byText["SELECT 1; SELECT 2"]))
+		first, _, _ := strings.Cut(out[i], "\n")
+		connection, user, _ := strings.Cut(first, "\t")
+		told[connection] = user
 	}
 }
 
-// checkPrepared: an execution has the text that was prepared.
-func (m *mariadb) checkPrepared(r *recorder) {
+// check holds the queries of each connection against the slow log, one by one in
+// their order.
+func (m *mariadb) check(r *recorder, told map[string]string) {
 	t := m.t
 	t.Helper()
-	var doc struct {
-		UnknownText uint64 `json:"unknown_text"`
-		Queries     []struct {
-			Fingerprint string
-			Count       uint64
-			MaxNs       int64 `json:"max_ns"`
-			Examples    []struct{ Text string }
+	truth := map[string][]query{}
+	for _, q := range m.slowLog() {
+		// A packet with two statements is two in the log.
+		if list := truth[q.connection]; len(list) > 0 && list[len(list)-1].text == "SELECT 1" {
+			list[len(list)-1].text += "; " + q.text
+			list[len(list)-1].time += q.time
+			continue
+		}
+		truth[q.connection] = append(truth[q.connection], q)
+	}
+	executed, prepared := r.queries()
+	got := map[string][]query{}
+	for _, q := range executed {
+		got[q.connection] = append(got[q.connection], q)
+	}
+	off := r.preempted()
+	d := deviations{unexplained: map[string]int{}}
+	for connection, want := range truth {
+		if len(got[connection]) != len(want) {
+			t.Errorf("connection %s: %d statements, the slow log has %d", connection, len(got[connection]), len(want))
+			continue
+		}
+		for i, w := range want {
+			g := got[connection][i]
+			user := told[connection]
+			if user == "" {
+				user = "root"
+			}
+			if !sameText(g.text, w.text) || g.user != w.user || g.user != user || g.database != w.database {
+				t.Errorf("connection %s: %+v; the slow log has %+v", connection, g, w)
+			}
+			d.add(t, fmt.Sprintf("%s's statement %d, %q", w.user, i, w.text), g, w, off)
 		}
 	}
-	r.analyze(&doc, "queries")
-	want := map[string]uint64{
-		"select b from a where id = ?": 16*25 + 20, "update a set b = ? where id = ?": 20,
-		"prepare: select b from a where id = ?": 1, "prepare: update a set b = ? where id = ?": 1,
-		"prepare: select sleep(?)": 1, "select sleep(?)": 16 + 1,
+	if len(truth) != repeats*(sessions+2) || len(d.list) != repeats*(sessions*(2*pairs+2)+2+perlStatements) || len(prepared) != repeats*3 {
+		t.Errorf("%d connections, %d statements, %d prepared", len(truth), len(d.list), len(prepared))
 	}
-	for _, q := range doc.Queries {
-		n, ok := want[q.Fingerprint]
-		if ok && n != q.Count {
-			t.Errorf("%s: %d, want %d", q.Fingerprint, q.Count, n)
-		}
-		delete(want, q.Fingerprint)
-		if strings.HasPrefix(q.Fingerprint, "update") && (len(q.Examples) == 0 || q.Examples[0].Text != "UPDATE a SET b = ? WHERE id = ?") {
-			t.Errorf("examples of the execution: %+v", q.Examples)
-		}
+	d.check(t)
+}
+
+// sameText: an execution has the text that was prepared, the log has the values in it.
+func sameText(got, want string) bool {
+	parts := strings.Split(got, "?")
+	for i, p := range parts {
+		parts[i] = regexp.QuoteMeta(p)
 	}
-	if len(want) > 0 || doc.UnknownText != 0 {
-		t.Errorf("not found: %v; %d of unknown text", want, doc.UnknownText)
-	}
-	list := slices.DeleteFunc(m.slowLog(), func(q timed) bool { return !strings.HasPrefix(q.text, "SELECT SLEEP") })
-	slices.SortFunc(list, func(a, b timed) int { return cmp.Compare(b.time, a.time) })
-	for _, q := range doc.Queries {
-		if q.Fingerprint == "select sleep(?)" && !within(time.Duration(q.MaxNs), list[0].time, 0.01, 20*time.Millisecond) {
-			t.Errorf("the slowest took %v, the slow log says %v", time.Duration(q.MaxNs), list[0].time)
-		}
-	}
+	return got == want || len(parts) > 1 && regexp.MustCompile("^"+strings.Join(parts, "('[^']*'|[0-9.]+)")+"$").MatchString(want)
 }

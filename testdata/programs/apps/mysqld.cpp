@@ -1,8 +1,10 @@
 // What MySQL 5.7 to 8.4 look like to a probe: the names, the order of arguments
 // and the layout of COM_DATA are MySQL's (sql/sql_parse.cc, include/mysql/com_data.h,
-// sql/sql_prepare.cc); nothing else is. It executes what it says on stdout:
+// sql/sql_prepare.cc), and so is how plugins get at a session's number and user
+// (sql/sql_class.cc, sql/auth/service_security_context.cc); nothing else is. It executes
+// what it says on stdout, with the time until its answer:
 //
-//	COMMAND TEXT DURATION_US
+//	COMMAND TEXT CONNECTION USER DURATION_US
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,13 +14,29 @@
 
 enum enum_server_command { COM_QUIT = 1, COM_QUERY = 3, COM_PING = 14, COM_STMT_PREPARE = 22, COM_STMT_EXECUTE = 23 };
 
-class String;
 class Item_param;
+
+class String {
+      public:
+	const char *m_ptr;
+	size_t m_length;
+};
+
+class Security_context {
+      public:
+	String m_user;
+};
 
 class THD {
       public:
 	long id;
 	class Prepared_statement *statement;
+	char query_arena[4000];
+	Security_context *m_security_ctx;
+	char variables[5000];
+	uint32_t m_thread_id;
+	long answered;
+	void send_statement_status() __attribute__((noinline));
 };
 
 union COM_DATA {
@@ -40,6 +58,33 @@ class Prepared_statement {
 
 static volatile long sink;
 
+static long now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000L + t.tv_nsec / 1000;
+}
+
+extern "C" unsigned long thd_get_thread_id(const THD *thd) { return thd->m_thread_id; }
+
+#ifdef MANGLED
+char thd_get_security_context(THD *thd, Security_context **out)
+#else
+extern "C" char thd_get_security_context(THD *thd, Security_context **out)
+#endif
+{
+	if (!out)
+		return 1;
+	*out = thd->m_security_ctx;
+	return 0;
+}
+
+void THD::send_statement_status()
+{
+	answered = now();
+	usleep(3000); // the client has not read
+}
+
 bool Prepared_statement::prepare(THD *thd, const char *text, size_t length, Item_param **params)
 {
 	for (size_t i = 0; i < length; i++)
@@ -56,7 +101,7 @@ bool Prepared_statement::execute_loop(THD *thd, String *expanded, bool cursor)
 
 bool dispatch_command(THD *thd, const COM_DATA *data, enum_server_command command) __attribute__((noinline));
 
-bool dispatch_command(THD *thd, const COM_DATA *data, enum_server_command command)
+static bool execute(THD *thd, const COM_DATA *data, enum_server_command command)
 {
 	switch (command) {
 	case COM_QUERY:
@@ -71,14 +116,16 @@ bool dispatch_command(THD *thd, const COM_DATA *data, enum_server_command comman
 	}
 }
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static long now(void)
+bool dispatch_command(THD *thd, const COM_DATA *data, enum_server_command command)
 {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000L + t.tv_nsec / 1000;
+	bool result = execute(thd, data, command);
+
+	thd->send_statement_status();
+	usleep(2000); // the slow log
+	return result;
 }
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void command(THD *thd, enum_server_command c, const char *text)
 {
@@ -98,18 +145,23 @@ static void command(THD *thd, enum_server_command c, const char *text)
 	}
 	before = now();
 	dispatch_command(thd, &data, c);
-	before = now() - before;
 	pthread_mutex_lock(&lock);
-	printf("%d\t%s\t%ld\n", c, text, before);
+	printf("%d\t%s\t%u\t%s\t%ld\n", c, text, thd->m_thread_id, thd->m_security_ctx->m_user.m_ptr, thd->answered - before);
 	pthread_mutex_unlock(&lock);
 }
 
 static void *session(void *arg)
 {
 	Prepared_statement statement = {(long)(intptr_t)arg};
-	THD thd = {(long)(intptr_t)arg, &statement};
-	char text[100];
+	char text[100], user[32];
+	Security_context security = {{user, 5}};
+	THD thd = {};
 
+	snprintf(user, sizeof(user), "user%ld", statement.id);
+	thd.id = statement.id;
+	thd.statement = &statement;
+	thd.m_security_ctx = &security;
+	thd.m_thread_id = 4000000000U + thd.id;
 	for (int i = 0; i < 10; i++) {
 		snprintf(text, sizeof(text), "SELECT %d FROM t%ld", i, thd.id);
 		command(&thd, COM_QUERY, text);
