@@ -26,7 +26,8 @@ and what their arguments were.
 
 --by makes a row for each value of an argument, or for each caller, pid, tid, comm or
 outcome. The innermost caller is known when the probe was declared with {caller} or
-{stack}. --rows lists the calls themselves.
+{stack}. --rows lists the calls themselves; --tree and --caller draw their stacks, which
+--format folded writes for a flame graph.
 
 A call belongs to a window of time if it returned in it. A call that was left without a
 return (longjmp, an exception), or that still ran when the recording ended, is counted, but
@@ -38,6 +39,7 @@ its time is not among the quantiles.`,
 		fs.DurationVar(&o.slower, "slower", 0, "only calls that took this `TIME` or longer, as 10ms")
 		fs.BoolVar(&o.rows, "rows", false, "a row for each call")
 		fs.UintVar(&o.top, "top", 0, "at most `N` rows of each probe; 0 is all, in text 20")
+		o.view = newTreeView(fs, callCosts)
 		return o
 	},
 }
@@ -47,6 +49,7 @@ type callsOptions struct {
 	slower    time.Duration
 	rows      bool
 	top       uint
+	view      *stackView
 }
 
 const (
@@ -81,6 +84,7 @@ type probeStat struct {
 	id     format.ProbeID
 	probe  format.Probe
 	args   []argStat
+	stacks map[format.StackID]*callCost
 	groups map[string]*callStat
 	other  callStat // values beyond maxCallGroups
 	rows   []*callStat
@@ -250,11 +254,13 @@ type callsResult struct {
 func (r *callsResult) put(c *format.Call) {
 	s := r.stats[c.ID]
 	if s == nil {
-		s = &probeStat{id: c.ID, probe: *c.Probe, args: make([]argStat, len(c.Args)), groups: map[string]*callStat{}}
+		s = &probeStat{id: c.ID, probe: *c.Probe, args: make([]argStat, len(c.Args)), groups: map[string]*callStat{},
+			stacks: map[format.StackID]*callCost{}}
 		s.name, s.other.name = c.Probe.Name, "(other)"
 		r.stats[c.ID] = s
 	}
 	s.callStat.put(c)
+	s.putStack(c)
 	for i := range c.Args {
 		s.args[i].put(r.r, c.Probe.Args[i].Type, &c.Args[i])
 	}

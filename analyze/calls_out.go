@@ -65,6 +65,8 @@ func (r *callsResult) Text(w io.Writer, width int) error {
 		t.Para(r.nothing(), "  ")
 	case r.opt.rows:
 		r.textRows(t)
+	case r.opt.view.tree || r.opt.view.callers:
+		r.textTrees(t)
 	case r.opt.by != "":
 		r.textBy(t)
 	default:
@@ -255,7 +257,7 @@ func (r *callsResult) textBy(t *export.Text) {
 func (r *callsResult) textNoCallers(t *export.Text) {
 	for _, s := range r.list {
 		if g := s.groups["?"]; g != nil && g.calls == s.calls {
-			t.Para("Callers of "+export.Escape(s.name)+" were not recorded: declare it with {caller} or {stack} at the end.", "  ")
+			t.Para(s.noStacks("Callers", "{caller} or {stack}"), "  ")
 		}
 	}
 }

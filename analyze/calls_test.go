@@ -37,6 +37,9 @@ func TestCallsScenarios(t *testing.T) {
 			"want/calls-rows.txt":    {"text", "--rows"},
 			"want/calls-rows.csv":    {"csv", "--rows --slower 2us"},
 			"want/calls-outcome.txt": {"text", "--by outcome --top 2"},
+			"want/calls-tree.txt":    {"text", "--tree --caller"},
+			"want/calls-time.txt":    {"text", "--tree --cost time"},
+			"want/calls-folded.txt":  {"folded", ""},
 		} {
 			res, err := runCalls(t, s.Reader, format.Filter{}, strings.Fields(how.args)...)
 			if err != nil {

@@ -51,14 +51,26 @@ type stackView struct {
 // besides those by code, the first being the default.
 func newStackView(fs *pflag.FlagSet, costs []cost, groups ...string) *stackView {
 	v := &stackView{costs: costs, groupBy: choice{is: groups[0], of: slices.Concat(groups, export.Grains)}}
-	for _, c := range costs {
-		v.cost.of = append(v.cost.of, c.name)
-	}
-	v.cost.is = costs[0].name
 	fs.Var(&v.groupBy, "group-by", "a row for each `GROUP`: "+v.groupBy.words())
-	fs.Var(&v.cost, "cost", "what stacks `WEIGH`: "+v.cost.words())
+	v.chooseCost(fs)
 	fs.BoolVar(&v.allFrames, "all-frames", false, "show the allocator's own frames, operator new and the like, too")
 	return v
+}
+
+// newTreeView registers the flags of trees alone.
+func newTreeView(fs *pflag.FlagSet, costs []cost) *stackView {
+	v := &stackView{costs: costs, allFrames: true}
+	v.chooseCost(fs)
+	return v.withTrees(fs)
+}
+
+// chooseCost registers the flag of what stacks weigh.
+func (v *stackView) chooseCost(fs *pflag.FlagSet) {
+	for _, c := range v.costs {
+		v.cost.of = append(v.cost.of, c.name)
+	}
+	v.cost.is = v.costs[0].name
+	fs.Var(&v.cost, "cost", "what stacks `WEIGH`: "+v.cost.words())
 }
 
 // withTrees registers the flags of trees, too.

@@ -14,6 +14,7 @@ type Column struct {
 	Head  string
 	Value int  // index into the values
 	Bytes bool // a size, written with its unit
+	Nanos bool // a duration in ns
 }
 
 // Text is the value as people read it, in at most 13 columns.
@@ -22,6 +23,8 @@ func (c Column) Text(values []uint64) string {
 	switch {
 	case c.Bytes:
 		return Bytes(v)
+	case c.Nanos:
+		return Duration(int64(min(v, 1<<63-1)))
 	case v > 9_999_999_999:
 		return strconv.FormatFloat(float64(v), 'g', 4, 64)
 	}

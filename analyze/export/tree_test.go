@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-var bytesView = TreeView{Columns: []Column{{"BYTES", 1, true}, {"BLOCKS", 0, false}}, Grain: ByFunction, MinPercent: 0.5}
+var bytesView = TreeView{Columns: []Column{{Head: "BYTES", Value: 1, Bytes: true}, {Head: "BLOCKS", Value: 0}}, Grain: ByFunction, MinPercent: 0.5}
 
 func drawTree(t *testing.T, width int, samples []Sample, v TreeView) string {
 	t.Helper()

@@ -119,7 +119,7 @@ func TestErrors(t *testing.T) {
 		"uprobe:/x:f /arg0 == 1 & 2/":         "24: want && between conditions",
 		"usdt:/x:p:n(a=u64(retval))":          "19: retval: a usdt is one moment",
 		"tracepoint:a:b{returns}":             "16: a tracepoint is one moment",
-		"kprobe:f{caller}":                    "has no caller in a program",
+		"kprobe:f{caller}":                    "1: a kprobe has no caller in a program",
 		"uprobe:/x:f(a=str(arg0,16k),b=str(arg0,16k),c=str(arg0,16k))": "45: the texts of a probe",
 	} {
 		_, err := Parse(in)
