@@ -28,6 +28,9 @@ type Options struct {
 	// StackSize is how many bytes of a stack are copied at most, for
 	// StacksDwarf; 0: DefaultStackSize.
 	StackSize int
+	// Unwind says when stacks are unwound, for StacksDwarf: one of the Unwind
+	// constants; "": UnwindOnline.
+	Unwind string
 	// DebugDirs are searched for separate debug files before /usr/lib/debug.
 	DebugDirs []string
 
@@ -71,6 +74,14 @@ const (
 	StacksDwarf = "dwarf" // by call frame information
 	StacksFP    = "fp"    // by frame pointers
 	StacksNone  = "none"  // none
+)
+
+// When stacks are unwound.
+const (
+	UnwindOnline = "online" // beside the recording
+	// UnwindOffline keeps copies of stacks in the capture, with whatever the
+	// program had there, for `tcap symbolize` to unwind.
+	UnwindOffline = "offline"
 )
 
 // DefaultRingSize holds about half a second of the fastest allocation stream

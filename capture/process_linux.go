@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/tcap-dev/tcap/bpf"
-	"github.com/tcap-dev/tcap/capture/snapshot"
 	"github.com/tcap-dev/tcap/capture/symbol"
 	"github.com/tcap-dev/tcap/format"
 	"golang.org/x/sys/unix"
@@ -49,7 +48,7 @@ type space struct {
 	changes  uint32                    // bumped when an address may have got another meaning
 	stacks   map[uint64]format.StackID // rows by hash, as addresses read now
 	jit      *module                   // stands for code that the program made itself; nil until it is known of
-	code     []snapshot.Mapping        // mappings as they are unwound; nil to be made
+	code     *codeMaps                 // mappings as they are unwound; nil to be made
 }
 
 // A mapping is an executable file mapping.

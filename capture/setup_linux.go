@@ -57,6 +57,13 @@ func (o *Options) checkWords() error {
 	if o.StackSize < 256 || o.StackSize > MaxStackSize {
 		return fmt.Errorf("stack size of %d bytes: must be 256 to %d", o.StackSize, MaxStackSize)
 	}
+	switch {
+	case o.Unwind == "" || o.Unwind == UnwindOnline:
+	case o.Unwind != UnwindOffline:
+		return fmt.Errorf("unwind %q: must be %s or %s", o.Unwind, UnwindOnline, UnwindOffline)
+	case o.Stacks != StacksDwarf:
+		return fmt.Errorf("unwind %s: stacks by %q are not unwound; it needs stacks %s", o.Unwind, o.Stacks, StacksDwarf)
+	}
 	for _, c := range o.Comms {
 		if len(c) > 15 || c == "" {
 			return fmt.Errorf("comm %q: the kernel keeps 1 to 15 bytes of a name; give those", c)
@@ -171,7 +178,7 @@ func (r *recorder) newWriter(start format.ClockAnchor) error {
 	r.names = newSymbolizer(r.opts.DebugDirs)
 	r.stacks = newStackTable(w, r.names, r.objs.Stacks)
 	if r.opts.Stacks == StacksDwarf {
-		r.snaps = newSnapshots(r.stacks.frames, &r.objs)
+		r.snaps = newSnapshots(r.stacks.frames, &r.objs, &r.opts)
 	}
 	if r.calls != nil {
 		for _, s := range r.calls.sites {

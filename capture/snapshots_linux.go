@@ -1,9 +1,11 @@
 package capture
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -22,8 +24,8 @@ import (
 // All methods may be called of nil, which has no stacks.
 type snapshots struct {
 	frames
-	unwinding *snapshot.Unwinding
-	sent      forgetter // the kernel's list of signatures that were sent
+	unwinding *snapshot.Unwinding // nil: the capture keeps the snapshots, to be unwound later
+	sent      forgetter           // the kernel's list of signatures that were sent
 	kernel    *bpf.RawObjects
 
 	byID  map[uint64]*signature
@@ -53,11 +55,15 @@ func (k kernelSteps) PutRow(n uint32, row *bpf.RawStepRow) error { return k.objs
 
 func (k kernelSteps) PutEdge(from bpf.RawEdge, row uint32) error { return k.objs.Edges.Put(from, row) }
 
-func newSnapshots(fs frames, objs *bpf.RawObjects) *snapshots {
-	return &snapshots{
-		frames: fs, unwinding: snapshot.Start(kernelSteps{objs}), sent: objs.Signatures, kernel: objs,
+func newSnapshots(fs frames, objs *bpf.RawObjects, o *Options) *snapshots {
+	ss := &snapshots{
+		frames: fs, sent: objs.Signatures, kernel: objs,
 		byID: map[uint64]*signature{}, told: map[format.StackID]format.StackEnd{},
 	}
+	if o.Unwind != UnwindOffline {
+		ss.unwinding = snapshot.Start(kernelSteps{objs}, o.DebugDirs)
+	}
+	return ss
 }
 
 // findCode makes the kernel know the code that targets have mapped already. What
@@ -108,35 +114,73 @@ func (r *recorder) snapshot(rec []byte) error {
 	if err := r.followHit(h); err != nil {
 		return err
 	}
-	r.snaps.add(s, r.procs.thread(h.Pid, h.Tid).proc.space)
-	return nil
+	return r.snaps.add(s, r.procs.thread(h.Pid, h.Tid).proc.space)
 }
 
-// add has a snapshot unwound, if its signature is new.
-func (ss *snapshots) add(s snapshot.Snapshot, in *space) {
+// add has a snapshot unwound, or kept, if its signature is new. The error is that
+// of the file.
+func (ss *snapshots) add(s snapshot.Snapshot, in *space) error {
 	sig := ss.byID[s.ID]
 	if sig != nil && !sig.dropped {
-		return
+		return nil
 	}
 	if sig == nil {
 		sig = &signature{row: ss.w.NewStack(ss.frame(s.First(), in))}
 		ss.byID[s.ID] = sig
 	}
-	sig.dropped = !ss.unwinding.Ask(s, in.maps(), in)
+	if ss.unwinding == nil {
+		return ss.keep(sig, &s, in)
+	}
+	sig.dropped = !ss.unwinding.Ask(s, in.maps().live, in)
 	if sig.dropped {
 		_ = ss.sent.Delete(s.ID) // so that it comes again
 	}
+	return nil
 }
 
-// maps are the mappings of an address space as they are now, for good.
-func (s *space) maps() []snapshot.Mapping {
+// keep puts a snapshot into the capture.
+func (ss *snapshots) keep(sig *signature, s *snapshot.Snapshot, in *space) error {
+	sig.end = format.EndWaiting
+	ss.w.EndStack(sig.row, sig.row, sig.end)
+	at := s.State(nil)
+	return ss.w.Snapshot(&format.Snapshot{
+		Stack: sig.row, Maps: in.maps().kept(in.generated(ss.w)), Inside: at.Point == unwind.Inside,
+		PC: at.PC, SP: at.SP, FP: at.FP, LR: at.LR, Regs: at.Regs, Memory: at.Stack,
+	})
+}
+
+// codeMaps are the mappings of an address space as they were at one time, for good.
+type codeMaps struct {
+	live []snapshot.Mapping
+	file []format.CodeMapping // the same, as a capture has them; nil to be made
+	jit  *module              // that file has
+}
+
+func (s *space) maps() *codeMaps {
 	if s.code == nil {
-		s.code = make([]snapshot.Mapping, 0, len(s.mappings))
+		s.code = &codeMaps{live: make([]snapshot.Mapping, 0, len(s.mappings))}
 		for _, m := range s.mappings {
-			s.code = append(s.code, snapshot.Mapping{Start: m.start, End: m.end, Offset: m.offset, File: m.module.code})
+			s.code.live = append(s.code.live, snapshot.Mapping{Start: m.start, End: m.end, Offset: m.offset, File: m.module.code})
 		}
 	}
 	return s.code
+}
+
+// kept are the mappings as a capture has them. All else is in the module jit, if
+// that is not nil.
+func (c *codeMaps) kept(jit *module) []format.CodeMapping {
+	if c.file != nil && c.jit == jit {
+		return c.file
+	}
+	c.file, c.jit = make([]format.CodeMapping, 0, len(c.live)+1), jit
+	if jit != nil {
+		c.file = append(c.file, format.CodeMapping{Module: jit.id})
+	}
+	for _, m := range c.live {
+		c.file = append(c.file, format.CodeMapping{Start: m.Start, End: m.End, Offset: m.Offset, Module: m.File.Owner.(*module).id})
+	}
+	slices.SortFunc(c.file, func(a, b format.CodeMapping) int { return cmp.Compare(a.Start, b.Start) })
+	return c.file
 }
 
 // row gives the row of a signature, as far as it is known by now.
@@ -159,7 +203,7 @@ func (ss *snapshots) row(id uint64) format.StackID {
 
 // collect tells the capture what was unwound since the last time.
 func (ss *snapshots) collect() {
-	if ss != nil && !ss.finished {
+	if ss != nil && !ss.finished && ss.unwinding != nil {
 		ss.tell(ss.unwinding.Answers())
 	}
 }
@@ -172,7 +216,7 @@ func (ss *snapshots) tell(answers []snapshot.Answer) {
 		for j := len(a.Frames) - 1; j >= 0; j-- {
 			whole = ss.w.Stack(whole, ss.unwound(&a.Frames[j], a))
 		}
-		s.end = stackEnds[a.End]
+		s.end = snapshot.EndOf(a.End)
 		ss.w.EndStack(s.row, whole, s.end)
 		if _, ok := ss.told[whole]; !ok {
 			ss.told[whole] = s.end
@@ -182,23 +226,11 @@ func (ss *snapshots) tell(answers []snapshot.Answer) {
 	}
 }
 
-// stackEnds are the reasons why a stack has no more frames.
-var stackEnds = map[unwind.End]format.StackEnd{
-	unwind.Complete: format.EndComplete, unwind.SnapshotEnd: format.EndCopy, unwind.NoRule: format.EndNoRule,
-	unwind.NoCode: format.EndNoCode, unwind.BadStep: format.EndMisfit, unwind.Limit: format.EndLimit,
-	unwind.Switched: format.EndSwitched,
-}
-
 // unwound gives the row of a frame.
 func (ss *snapshots) unwound(f *unwind.Frame, a *snapshot.Answer) format.FrameID {
-	pc := f.PC
-	if !f.IsReturn {
-		pc++ // the capture has return addresses, which are one behind what they tell of
-	}
-	for i := range a.Maps {
-		if m := &a.Maps[i]; pc-m.Start < m.End-m.Start {
-			return ss.at(m.File.Owner.(*module), m.Offset+pc-m.Start)
-		}
+	in, pc := snapshot.Place(f, a.Maps)
+	if in != nil {
+		return ss.at(in.File.Owner.(*module), in.Offset+pc-in.Start)
 	}
 	if m := a.Owner.(*space).generated(ss.w); m != nil {
 		return ss.at(m, pc)
@@ -212,8 +244,12 @@ func (ss *snapshots) finish() error {
 		return nil
 	}
 	ss.finished = true
-	rest, err := ss.unwinding.Finish()
-	ss.tell(rest)
+	var err error
+	if ss.unwinding != nil {
+		var rest []snapshot.Answer
+		rest, err = ss.unwinding.Finish()
+		ss.tell(rest)
+	}
 	for _, s := range ss.byID {
 		if s.dropped {
 			s.end = format.EndDropped
@@ -274,6 +310,10 @@ func (ss *snapshots) costs(note func(warning bool, text string) error) error {
 		for _, v := range perCPU {
 			n[i] += v
 		}
+	}
+	if ss.unwinding == nil {
+		return note(false, fmt.Sprintf("stacks: %d signatures, whose copies are in the capture; %d events compared by signature, %d snapshots sent, %d without room for a copy",
+			len(ss.byID), n[0], n[1], n[2]))
 	}
 	rows, full, odd := ss.unwinding.Counts()
 	return note(false, fmt.Sprintf("stacks: %d signatures, %d rows of steps (%d found no room, %d do not fit); %d events compared by signature, %d snapshots sent, %d without room for a copy",

@@ -1,6 +1,9 @@
 package capture_test
 
 import (
+	"errors"
+	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -8,6 +11,7 @@ import (
 
 	"github.com/tcap-dev/tcap/capture"
 	"github.com/tcap-dev/tcap/capture/kerneltest"
+	"github.com/tcap-dev/tcap/capture/symbolize"
 	"github.com/tcap-dev/tcap/format"
 )
 
@@ -167,4 +171,51 @@ func TestStackLibraries(t *testing.T) {
 		t.Error("the libraries were not loaded at the same place: this tests nothing")
 	}
 	checkStacks(t, said, path)
+}
+
+// TestStackOffline: stacks that are kept and unwound later are as right.
+func TestStackOffline(t *testing.T) {
+	offline := func(o *capture.Options) { o.Unwind = capture.UnwindOffline }
+	for _, command := range [][]string{{"kinds"}, {"children", "100"}} {
+		said, path := recordStacks(t, offline, append([]string{buildStack(t, "stack.c")}, command...)...)
+		for _, s := range slices.Concat(slices.Collect(maps.Values(takenStacks(t, path)))...) {
+			if slices.Contains(s.functions, "main") && s.functions[0] != "main" || s.end != format.EndWaiting {
+				t.Fatalf("unwound while recording: %v %v", s.functions, s.end)
+			}
+		}
+		checkStacks(t, said, finishStacks(t, path))
+	}
+}
+
+// finishStacks does what is left to do of a capture, and returns the new one.
+func finishStacks(t *testing.T, path string) string {
+	t.Helper()
+	r, err := format.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	a, err := r.Amend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stacks, err := symbolize.Unwind(t.Context(), r, a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stacks.Kept || stacks.Stacks == 0 || stacks.Better != stacks.Stacks {
+		t.Errorf("unwound: %+v", stacks)
+	}
+	if _, err := symbolize.Run(t.Context(), r, a, nil); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(path + ".done")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.WriteTo(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
 }

@@ -22,6 +22,10 @@ type Amender struct {
 	copied []byte      // payload of the tables' copy, if there is one
 	fresh  [][]byte    // payloads of tables blocks
 	added  []byte      // sections of all of them, for the copy
+	edit   editor      // nil if what is kept stays as it is
+	strict bool        // what cannot be read is not kept
+	ends   map[StackID]StackEnd
+	counts map[string]uint64 // events by how their stacks end; nil if they are to stay
 }
 
 // Amend returns an Amender of a capture. The error is [ErrMalformed] where a block of
@@ -91,18 +95,14 @@ func (a *Amender) cut() {
 // be called once.
 func (a *Amender) WriteTo(w io.Writer) (int64, error) {
 	a.cut()
-	n, err := io.Copy(w, io.NewSectionReader(a.r.src, 0, a.size))
-	if err == nil && n < a.size {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return n, fmt.Errorf("copy capture: %w", err)
-	}
 	s, err := a.sink(w)
 	if err != nil {
-		return n, err
+		return 0, err
 	}
 	defer s.zstd.Close()
+	if err := a.copy(w, s); err != nil {
+		return s.written.Load(), fmt.Errorf("copy capture: %w", err)
+	}
 	for _, payload := range a.fresh {
 		s.block(BlockInfo{Type: BlockTables, Codec: codecZstd}, payload)
 	}
@@ -115,21 +115,38 @@ func (a *Amender) WriteTo(w io.Writer) (int64, error) {
 	return s.written.Load(), nil
 }
 
-// sink returns a sink that goes on where what is kept ends.
+// copy writes what is kept.
+func (a *Amender) copy(w io.Writer, s *sink) error {
+	if a.edit != nil {
+		return a.copyEdited(s)
+	}
+	n, err := io.Copy(w, io.NewSectionReader(a.r.src, 0, a.size))
+	s.written.Store(n)
+	if err == nil && n < a.size {
+		err = io.ErrUnexpectedEOF
+	}
+	s.goOn(a.blocks)
+	if a.size > a.blocks[len(a.blocks)-1].End() {
+		s.next++ // that of the block that was cut off
+	}
+	return err
+}
+
+// goOn makes the next block follow others.
+func (s *sink) goOn(blocks []BlockInfo) {
+	s.index = append([]BlockInfo(nil), blocks...)
+	last := &blocks[len(blocks)-1]
+	s.events = last.EventsBefore + uint64(last.Events)
+	s.next = last.Seq + 1
+}
+
+// sink returns a sink to write the capture to.
 func (a *Amender) sink(w io.Writer) (*sink, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithWindowSize(1<<20))
 	if err != nil {
 		return nil, fmt.Errorf("amend capture: %w", err)
 	}
-	s := &sink{w: w, sticky: &atomic.Pointer[error]{}, zstd: enc, index: append([]BlockInfo(nil), a.blocks...)}
-	last := &a.blocks[len(a.blocks)-1]
-	s.written.Store(a.size)
-	s.events = last.EventsBefore + uint64(last.Events)
-	s.next = last.Seq + 1
-	if a.size > last.End() {
-		s.next++ // that of the block that was cut off
-	}
-	return s, nil
+	return &sink{w: w, sticky: &atomic.Pointer[error]{}, zstd: enc}, nil
 }
 
 // finish writes what makes the end of the file a clean one.
@@ -141,6 +158,9 @@ func (a *Amender) finish(s *sink) {
 			if err != nil {
 				continue // its copy may be intact
 			}
+			if a.edit != nil {
+				payload, _ = a.edit(b, payload)
+			}
 			s.block(BlockInfo{Type: BlockHeader}, payload)
 			break
 		}
@@ -148,5 +168,9 @@ func (a *Amender) finish(s *sink) {
 	if a.copied != nil && len(a.copied)+len(a.added) <= maxRawLen {
 		s.block(BlockInfo{Type: BlockCopy, Codec: codecZstd}, append(a.copied, a.added...))
 	}
-	s.foot(*a.r.trailer)
+	t := *a.r.trailer
+	if a.counts != nil {
+		t.StackEnds = a.counts
+	}
+	s.foot(t)
 }

@@ -62,17 +62,18 @@ type BlockType uint8
 
 // Block types. Their numbers are on the wire.
 const (
-	BlockInvalid BlockType = iota
-	BlockHeader            // facts about the recording: JSON
-	BlockSchema            // the table of kinds: JSON
-	BlockTables            // rows of the tables
-	BlockEvents            // events, as columns
-	BlockIndex             // where every block before it is
-	BlockEnd               // the clean end: JSON
-	BlockCopy              // every row of the tables once more, at the end of the file
+	BlockInvalid   BlockType = iota
+	BlockHeader              // facts about the recording: JSON
+	BlockSchema              // the table of kinds: JSON
+	BlockTables              // rows of the tables
+	BlockEvents              // events, as columns
+	BlockIndex               // where every block before it is
+	BlockEnd                 // the clean end: JSON
+	BlockCopy                // every row of the tables once more, at the end of the file
+	BlockSnapshots           // copies of stacks that are still to be unwound
 )
 
-var blockNames = [...]string{"unknown", "header", "schema", "tables", "events", "index", "end", "copy"}
+var blockNames = [...]string{"unknown", "header", "schema", "tables", "events", "index", "end", "copy", "snapshots"}
 
 // String names the type.
 func (t BlockType) String() string {

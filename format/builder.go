@@ -29,8 +29,9 @@ type builder struct {
 
 	wide []uint64 // scratch of encode
 
-	tables []byte // tables section to be written before this block
-	flush  chan struct{}
+	tables    []byte // tables section to be written before this block
+	snapshots []byte // and behind that, the payload of a block of them
+	flush     chan struct{}
 }
 
 // kindColumns are the columns of the events of one kind.
@@ -81,7 +82,7 @@ func (b *builder) reset() {
 	b.first, b.last, b.now = math.MaxInt64, math.MinInt64, 0
 	b.bytes, b.oneTask = 0, true
 	b.displaced = b.displaced[:0]
-	b.tables, b.flush = b.tables[:0], nil
+	b.tables, b.snapshots, b.flush = b.tables[:0], b.snapshots[:0], nil
 }
 
 // append adds e. live is the table of e's address space, nil when unknown.

@@ -44,6 +44,12 @@ func salvage(file []byte, opts ...Option) (got map[uint64]Event, r *Reader, err 
 		}
 		got[e.Seq] = keepEvent(e)
 	}
+	for _, err := range r.Snapshots() {
+		var corrupt *CorruptError
+		if err != nil && !errors.As(err, &corrupt) {
+			return got, r, err
+		}
+	}
 	return got, r, nil
 }
 

@@ -13,7 +13,7 @@ const (
 	EndMisfit                   // what describes the code does not fit the stack
 	EndSwitched                 // at code that came from another stack
 	EndLimit                    // there are more frames than can be told
-	EndDropped                  // it was not unwound, for want of memory
+	EndDropped                  // it was not unwound, for want of memory, or since its copy was taken out
 	EndWaiting                  // it was not unwound yet: `tcap symbolize` can
 	StackEnds                   // how many there are
 )
@@ -45,7 +45,7 @@ var endTexts = [StackEnds]string{
 	"do not fit what describes their code",
 	"lead to another stack (as where Go calls C)",
 	"have too many frames",
-	"were not unwound for want of memory",
+	"were not unwound, and their copies are gone",
 	"are not unwound yet (tcap symbolize does it)",
 }
 
@@ -66,8 +66,8 @@ func (w *Writer) NewStack(f FrameID) StackID {
 // EndStack says that a stack, which events may have referred to already, is
 // the one in row whole, and why that has no more frames. A stack that is what it
 // seemed is its own whole. A later call replaces what was said.
-func (w *Writer) EndStack(stack, whole StackID, end StackEnd) {
-	w.addRow(tableEnds, uint64(stack), uint64(whole), uint64(end))
+func (t *interner) EndStack(stack, whole StackID, end StackEnd) {
+	t.addRow(tableEnds, uint64(stack), uint64(whole), uint64(end))
 }
 
 // indexEnds finds what is said of each stack. The last that was said holds.
@@ -86,6 +86,16 @@ func (t *tables) indexEnds() {
 	}
 }
 
+// standsForAnother reports whether a row is one that [Writer.NewStack] made, and
+// what it is in truth another row, or not known yet. It is no row for a stack
+// that has just this one frame.
+func (t *tables) standsForAnother(id StackID, n StackNode) bool {
+	if n.Parent != 0 || int(id) >= len(t.wholeOf) || t.wholeOf[id] == 0 {
+		return false
+	}
+	return t.wholeOf[id] != id || t.endOf[id] == EndWaiting || t.endOf[id] == EndDropped
+}
+
 // whole puts the stacks in the place of those that turned out to be them.
 func whole(of []StackID, stacks []uint64) {
 	if len(of) == 0 {
@@ -96,6 +106,14 @@ func whole(of []StackID, stacks []uint64) {
 			stacks[i] = uint64(of[v])
 		}
 	}
+}
+
+// Whole returns the stack that a stack turned out to be, which may be itself.
+func (r *Reader) Whole(id StackID) StackID {
+	if int(id) < len(r.tables.wholeOf) && r.tables.wholeOf[id] != 0 {
+		return r.tables.wholeOf[id]
+	}
+	return id
 }
 
 // StackEnd returns why a stack has no more frames.

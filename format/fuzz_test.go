@@ -37,6 +37,11 @@ func readHostile(in []byte, limit int64) {
 			buf = Format(buf[:0], r, e)
 		}
 	}
+	for s, err := range r.Snapshots() {
+		if err == nil && len(s.Memory) > len(in)<<16 {
+			panic("a snapshot without bytes")
+		}
+	}
 	_, _ = r.Validate()
 }
 
@@ -63,7 +68,7 @@ func framed(in []byte) []byte {
 	var out []byte
 	for seq := uint32(0); len(in) >= 8 && seq < 64; seq++ {
 		b := BlockInfo{
-			Type: BlockType(in[0] % 10), Codec: in[1] % 3, Major: Major, Seq: seq,
+			Type: BlockType(in[0] % 11), Codec: in[1] % 3, Major: Major, Seq: seq,
 			Events: int(binary.LittleEndian.Uint16(in[2:])), RawLen: int(binary.LittleEndian.Uint16(in[4:])),
 		}
 		n := min(int(binary.LittleEndian.Uint16(in[6:])), len(in)-8)

@@ -1,8 +1,10 @@
 package format
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // An interner numbers the rows of the tables and encodes those that are net.
@@ -126,6 +128,18 @@ func (t *interner) spill(table int) {
 // maxFresh bounds the rows of a table that wait to be written, bytes.
 const maxFresh = 4 << 20
 
+// since yields the frames from row first on, by their number.
+func (t *interner) since(first FrameID) []NewFrame {
+	var out []NewFrame
+	for f, id := range t.frames {
+		if id >= first {
+			out = append(out, NewFrame{id, f})
+		}
+	}
+	slices.SortFunc(out, func(a, b NewFrame) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
 // load takes over the rows of a capture, whose numbers the next ones follow.
 func (t *interner) load(known *tables) error {
 	for _, r := range known.strings.runs {
@@ -149,11 +163,14 @@ func (t *interner) load(known *tables) error {
 	}
 	for _, r := range known.stacks.runs {
 		for i, v := range r.rows {
-			t.stacks[v] = StackID(r.first + uint32(i))
+			if id := StackID(r.first + uint32(i)); !known.standsForAnother(id, v) {
+				t.stacks[v] = id
+			}
 		}
 	}
 	ends := [tableCount]uint32{
 		known.strings.end(), known.modules.end(), known.frames.end(), known.stacks.end(), known.tasks.end(), known.symbols.end(), known.probes.end(),
+		known.ends.end(),
 	}
 	for table, end := range ends {
 		const room = 1 << 24 // for rows to come

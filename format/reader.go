@@ -263,9 +263,7 @@ const maxStack = 4096
 // Each frame comes after the calls that were inlined there. A parent is always an earlier row than its child; a chain that breaks this
 // rule, or is longer than 4096 frames, ends there.
 func (r *Reader) Stack(id StackID, buf []Frame) []Frame {
-	if int(id) < len(r.tables.wholeOf) && r.tables.wholeOf[id] != 0 {
-		id = r.tables.wholeOf[id]
-	}
+	id = r.Whole(id)
 	for limit := len(buf) + maxStack; id != 0 && len(buf) < limit; {
 		n, ok := r.tables.stacks.get(uint32(id))
 		if !ok {

@@ -22,6 +22,7 @@ func randomCapture(t testing.TB, n, blockEvents int, seed uint64) (file []byte, 
 		t.Fatal(err)
 	}
 	events = randomEvents(w, n, seed)
+	randomSnapshots(t, w, 3, seed)
 	for i := range events {
 		if err := w.Append(&events[i]); err != nil {
 			t.Fatal(err)

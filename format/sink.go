@@ -81,6 +81,9 @@ func (s *sink) write(b *builder) {
 	if len(b.tables) > 0 {
 		s.block(BlockInfo{Type: BlockTables, Codec: codecZstd}, b.tables)
 	}
+	if len(b.snapshots) > 0 {
+		s.block(BlockInfo{Type: BlockSnapshots, Codec: codecZstd}, b.snapshots)
+	}
 	if len(b.kinds) == 0 {
 		return
 	}

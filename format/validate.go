@@ -40,6 +40,7 @@ func (r *Reader) Validate() ([]Finding, error) {
 	}
 	v.tables()
 	v.probes()
+	v.snapshots()
 	if err := v.events(); err != nil {
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func (v *validator) blocks() error {
 		if (b.Events > 0) != (b.Type == BlockEvents) {
 			v.add(b.Offset, b.Type, -1, "has %d events", b.Events)
 		}
-		if b.Type == BlockInvalid || b.Type > BlockCopy {
+		if b.Type == BlockInvalid || b.Type > BlockSnapshots {
 			v.add(b.Offset, b.Type, -1, "is of an unknown type")
 		}
 		v.payload(b)
@@ -193,6 +194,26 @@ func (v *validator) ends() {
 			v.add(0, BlockTables, -1, "end %d of stack %d is of an unknown kind", id, e.stack)
 		}
 	})
+}
+
+// snapshots checks what copies of stacks refer to.
+func (v *validator) snapshots() {
+	t := &v.r.tables
+	n := 0
+	for s, err := range v.r.Snapshots() {
+		if err != nil {
+			continue // it is among the damage
+		}
+		n++
+		if !t.stacks.has(uint32(s.Stack)) {
+			v.add(0, BlockSnapshots, -1, "snapshot %d is of stack %d, which there is not", n, s.Stack)
+		}
+		for _, m := range s.Maps {
+			if m.Module != 0 && !t.modules.has(uint32(m.Module)) {
+				v.add(0, BlockSnapshots, -1, "snapshot %d has code of module %d, which there is not", n, m.Module)
+			}
+		}
+	}
 }
 
 func dense[T any](v *validator, name string, t *rows[T], check func(uint32, T)) {

@@ -37,9 +37,10 @@ type Writer struct {
 	lost   [256]uint64 // by kind, as told by events of KindLoss
 
 	interner
-	tasks    map[Task]TaskID
-	probes   map[probeRow]ProbeID
-	declared []Probe // by their number, from 1
+	snapshots snapshotRows
+	tasks     map[Task]TaskID
+	probes    map[probeRow]ProbeID
+	declared  []Probe // by their number, from 1
 
 	start  int64    // of the header's clock anchor, ns; what text is relative to
 	spaces []uint32 // address space by task
@@ -143,6 +144,7 @@ func (w *Writer) hand(done chan struct{}) error {
 	for table := range w.rows {
 		b.tables = w.rows[table].appendFresh(b.tables, table)
 	}
+	b.snapshots = w.snapshots.take(b.snapshots[:0])
 	w.events += uint64(len(b.kinds))
 	b.flush = done
 	w.sink.jobs <- b // has room for all

@@ -158,7 +158,7 @@ func TestLearnedUnwound(t *testing.T) {
 		return s
 	}
 	k := newKernel()
-	u := Start(k)
+	u := Start(k, nil)
 	maps := []Mapping{{Start: code, End: code + 0x1000}}
 	if !u.Ask(*stack(0x7ff000001000, 0xaa), maps, nil) {
 		t.Fatal("the first snapshot finds no room")

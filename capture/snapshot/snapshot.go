@@ -52,10 +52,11 @@ func Decode(rec []byte) (Snapshot, error) {
 	return s, nil
 }
 
-// prepare makes of a snapshot what the unwinder wants: the caller's frame, to which
-// the entered function is about to return, or that of the function it was inside.
-func (s *Snapshot) prepare(arch unwind.Arch, to *unwind.Snapshot) {
-	*to = unwind.Snapshot{Arch: arch, Point: unwind.Returned, PC: s.Caller, SP: s.SP, Stack: s.Stack, Regs: to.Regs[:0]}
+// State makes of a snapshot what the unwinder wants: the caller's frame, to which
+// the entered function is about to return, or that of the function it was inside. The
+// registers are put into regs.
+func (s *Snapshot) State(regs []uint64) *unwind.Snapshot {
+	to := &unwind.Snapshot{Arch: nativeArch, Point: unwind.Returned, PC: s.Caller, SP: s.SP, Stack: s.Stack, Regs: regs[:0]}
 	if s.Caller&inside != 0 {
 		to.Point, to.PC = unwind.Inside, s.Caller&^inside
 	} else if len(s.Stack) >= returned {
@@ -71,4 +72,5 @@ func (s *Snapshot) prepare(arch unwind.Arch, to *unwind.Snapshot) {
 			to.Regs = append(to.Regs, v)
 		}
 	}
+	return to
 }

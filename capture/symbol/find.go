@@ -38,9 +38,9 @@ func (m Mismatch) String() string {
 // module's path and its file's name, each with .debug and without, and the same in
 // D/usr/lib/debug, where a package that was unpacked into D has it.
 func (r *Resolver) Find(path, buildID string, address func(uint64) (uint64, bool)) (*Module, []Mismatch, error) {
-	id, err := hex.DecodeString(buildID)
-	if err != nil || len(id) < 2 || len(id) > maxBuildID {
-		return nil, nil, fmt.Errorf("module %s: it has no build-id to be known by", path)
+	id, err := idOf(path, buildID)
+	if err != nil {
+		return nil, nil, err
 	}
 	var best *findable
 	var code []segment
@@ -73,6 +73,36 @@ func (r *Resolver) Find(path, buildID string, address func(uint64) (uint64, bool
 		return nil, others, fmt.Errorf("module %s: %s has no code, and the capture does not say where the code was; the module itself is needed", path, best.path)
 	}
 	return m, others, nil
+}
+
+// FindCode looks in the same places for the module itself, with its code and what
+// tells how to unwind that, and opens it.
+func (r *Resolver) FindCode(path, buildID string) (*os.File, []Mismatch, error) {
+	id, err := idOf(path, buildID)
+	if err != nil {
+		return nil, nil, err
+	}
+	var others []Mismatch
+	for _, place := range r.places(path, id) {
+		f, mismatch := examine(place, id)
+		if mismatch != nil && place != path {
+			others = append(others, *mismatch)
+		}
+		if f != nil && f.hasCode {
+			file, err := openPath(f.path)
+			return file, others, err
+		}
+	}
+	return nil, others, ErrNotFound
+}
+
+// idOf reads the build-id of a capture's module.
+func idOf(path, buildID string) ([]byte, error) {
+	id, err := hex.DecodeString(buildID)
+	if err != nil || len(id) < 2 || len(id) > maxBuildID {
+		return nil, fmt.Errorf("module %s: it has no build-id to be known by", path)
+	}
+	return id, nil
 }
 
 // places lists where to look, the likeliest first.

@@ -51,11 +51,11 @@ func (r *Report) Sum() (frames, better Count) {
 // Survey counts the frames of each module and their names.
 func Survey(r *format.Reader) *Report {
 	rep := &Report{}
-	for _, in := range framesByModule(r) {
+	for _, in := range framesByModule(r, nil) {
 		m := r.Module(in.module)
 		out := Module{Path: m.Path, BuildID: m.BuildID}
-		for _, id := range in.frames {
-			out.Frames.add(known(r.Frames(id, nil)))
+		for _, f := range in.frames {
+			out.Frames.add(known(r.Frames(f.id, nil)))
 		}
 		rep.Modules = append(rep.Modules, out)
 	}
@@ -65,25 +65,36 @@ func Survey(r *format.Reader) *Report {
 // framesOf are the frames of a module.
 type framesOf struct {
 	module format.ModuleID
-	frames []format.FrameID
+	frames []frameAt
 }
 
-// framesByModule lists the frames of each module that has some, by its number.
-func framesByModule(r *format.Reader) []framesOf {
+type frameAt struct {
+	id     format.FrameID
+	offset uint64
+}
+
+// framesByModule lists the frames of each module that has some, by its number, those
+// that were added to the capture, too.
+func framesByModule(r *format.Reader, added []format.NewFrame) []framesOf {
 	at := map[format.ModuleID]int{}
 	var out []framesOf
-	for id := range r.FrameIDs() {
-		m := r.Frame(id).Module
-		if m == 0 {
-			continue
+	add := func(id format.FrameID, f format.Frame) {
+		if f.Module == 0 {
+			return
 		}
-		i, ok := at[m]
+		i, ok := at[f.Module]
 		if !ok {
 			i = len(out)
-			at[m] = i
-			out = append(out, framesOf{module: m})
+			at[f.Module] = i
+			out = append(out, framesOf{module: f.Module})
 		}
-		out[i].frames = append(out[i].frames, id)
+		out[i].frames = append(out[i].frames, frameAt{id, f.Offset})
+	}
+	for id := range r.FrameIDs() {
+		add(id, r.Frame(id))
+	}
+	for _, f := range added {
+		add(f.ID, f.Frame)
 	}
 	slices.SortFunc(out, func(a, b framesOf) int { return cmp.Compare(a.module, b.module) })
 	return out
@@ -118,23 +129,26 @@ func Run(ctx context.Context, r *format.Reader, a *format.Amender, debugDirs []s
 	res := symbol.NewResolver(symbol.Options{DebugDirs: debugDirs})
 	defer res.Close()
 	rep := &Report{}
-	for _, in := range framesByModule(r) {
+	for _, in := range framesByModule(r, a.NewFrames()) {
 		m := r.Module(in.module)
 		out := Module{Path: m.Path, BuildID: m.BuildID}
+		resolve := func(uint64) []format.Symbol { return nil }
 		mod, others, err := res.Find(m.Path, m.BuildID, m.Address)
+		if made := perfMap(m, debugDirs); made != nil {
+			resolve, err = func(offset uint64) []format.Symbol { return namesMade(made, offset) }, nil
+		} else if mod != nil {
+			resolve = func(offset uint64) []format.Symbol { return names(mod, offset) }
+		}
 		out.Err, out.Others = err, others
-		for n, id := range in.frames {
+		for n, f := range in.frames {
 			if n%1024 == 0 && ctx.Err() != nil {
 				return nil, fmt.Errorf("symbolize: %w", context.Cause(ctx))
 			}
-			old := known(r.Frames(id, nil))
+			old := known(r.Frames(f.id, nil))
 			out.Frames.add(old)
-			if mod == nil {
-				continue
-			}
-			symbols := names(mod, r.Frame(id).Offset)
+			symbols := resolve(f.offset)
 			if now := knownSymbols(symbols); now > old {
-				a.Symbolize(id, symbols)
+				a.Symbolize(f.id, symbols)
 				out.Better.add(now &^ old)
 			}
 		}

@@ -95,6 +95,7 @@ func printInfo(w io.Writer, s *summary, width int, all bool) {
 	p.row("tables", fmt.Sprintf("%s strings, %s modules, %s frames, %s stacks, %s tasks, %s symbols",
 		comma(t.Strings), comma(t.Modules), comma(t.Frames), comma(t.Stacks), comma(t.Tasks), comma(t.Symbols)))
 	p.stacks(s)
+	p.copies(s)
 	p.symbols(s)
 	for _, n := range s.Completeness.Notes {
 		p.row("warning", escape(n))
@@ -125,6 +126,15 @@ func (p page) stacks(s *summary) {
 		}
 	}
 	p.row("stacks", text)
+}
+
+// copies says that the capture holds what was on stacks.
+func (p page) copies(s *summary) {
+	if s.File.SnapshotBytes == 0 {
+		return
+	}
+	p.row("PRIVATE", fmt.Sprintf("it holds copies of the programs' stacks, with whatever was there: %s, %s of the file. \"tcap symbolize\" unwinds and drops them, \"tcap redact\" drops them.",
+		humanize.IBytes(uint64(s.File.SnapshotRawBytes)), humanize.IBytes(uint64(s.File.SnapshotBytes))))
 }
 
 func comma(n int) string { return humanize.Comma(int64(n)) }

@@ -34,6 +34,7 @@ type recordFlags struct {
 	stackSize string
 	ringSize  string
 	stacks    string
+	unwind    string
 	debug     []string
 	quiet     bool
 }
@@ -72,6 +73,7 @@ and their children pay for it.`,
 	fl.StringVar(&f.ringSize, "ring-size", "", "`SIZE` of the room for events on their way from the kernel, as in 64MiB")
 	fl.StringVar(&f.stacks, "stacks", capture.StacksAuto, "`HOW` stacks are taken: dwarf (by call frame information), fp (by frame pointers), none, or auto: dwarf where it works")
 	fl.StringVar(&f.stackSize, "stack-size", "", "at most `SIZE` of a stack is copied to be unwound: 256 to 64KiB")
+	fl.StringVar(&f.unwind, "unwind", capture.UnwindOnline, "`WHEN` stacks are unwound: online, while recording, or offline, by tcap symbolize later: until then FILE holds copies of the program's stacks, and the secrets on them")
 	fl.StringArrayVar(&f.debug, "debug-dir", nil, "search `DIR` for debug files, before /usr/lib/debug (repeatable)")
 	fl.BoolVar(&f.force, "force", false, "overwrite FILE")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no summary")
@@ -81,7 +83,7 @@ and their children pay for it.`,
 func (f *recordFlags) options(command []string) (capture.Options, error) {
 	o := capture.Options{
 		Output: f.output, Force: f.force, Pids: f.pids, Comms: f.comms, Command: command,
-		Duration: f.duration, Stacks: f.stacks, DebugDirs: f.debug, Version: version + " (" + commit + ")", Args: os.Args, Stderr: os.Stderr,
+		Duration: f.duration, Stacks: f.stacks, Unwind: f.unwind, DebugDirs: f.debug, Version: version + " (" + commit + ")", Args: os.Args, Stderr: os.Stderr,
 	}
 	if f.output == "" {
 		return o, usagef("record: say where the capture goes: -o FILE")

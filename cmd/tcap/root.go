@@ -51,6 +51,7 @@ func commands() []*cobra.Command {
 		analyzeCommand(),
 		diffCommand(),
 		symbolizeCommand(),
+		redactCommand(),
 		verifyCommand(),
 		probesCommand(),
 		doctorCommand(),

@@ -64,6 +64,10 @@ type fileFacts struct {
 	SizeBytes int64  `json:"size_bytes"`
 	Format    string `json:"format"`
 	Blocks    int    `json:"blocks"`
+	// Copies of stacks, which are private: what they take of the file, and
+	// without compression.
+	SnapshotBytes    int64 `json:"snapshot_bytes"`
+	SnapshotRawBytes int64 `json:"snapshot_raw_bytes"`
 }
 
 type end struct {
@@ -142,6 +146,7 @@ func survey(r *format.Reader) *summary {
 			},
 		},
 	}
+	s.File.SnapshotBytes, s.File.SnapshotRawBytes = r.SnapshotBytes()
 	last := h.Start.Mono
 	for _, b := range r.Blocks() {
 		s.Events += uint64(b.Events)

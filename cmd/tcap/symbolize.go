@@ -24,10 +24,14 @@ func symbolizeCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "symbolize FILE [--debug-dir DIR]... [-o OUT]",
-		Short: "Name what could not be named while recording",
+		Short: "Name, and unwind, what could not be while recording",
 		Long: `symbolize names frames that the recorder could not name, or gives them lines,
 from debug files that are there now. It knows them by the build-ids of the
 modules ("tcap info" lists those) and never fetches anything.
+
+Stacks that were recorded with --unwind offline are unwound first, for which the
+modules themselves are needed, not just their debug files. Once all are, the new
+capture has no copies of stacks any more.
 
 Below each DIR it looks for .build-id/ab/cdef.debug, for the module's path and
 for its file's name, each with and without .debug, also in usr/lib/debug, where
@@ -56,11 +60,15 @@ alone with -o.`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", argv[0], err)
 			}
+			stacks, err := symbolize.Unwind(cmd.Context(), r, a, dirs)
+			if err != nil {
+				return err
+			}
 			report, err := symbolize.Run(cmd.Context(), r, a, dirs)
 			if err != nil {
 				return err
 			}
-			return conclude(report, a, argv[0], out, force)
+			return conclude(report, stacks, a, argv[0], out, force)
 		},
 	}
 	fs := cmd.Flags()
@@ -72,9 +80,9 @@ alone with -o.`,
 }
 
 // conclude writes the new capture and says what was found.
-func conclude(report *symbolize.Report, a *format.Amender, path, out string, force bool) error {
+func conclude(report *symbolize.Report, stacks *symbolize.Unwound, a *format.Amender, path, out string, force bool) error {
 	frames, better := report.Sum()
-	mismatches := 0
+	mismatches := explainStacks(stacks, path)
 	for i := range report.Modules {
 		mismatches += explainModule(&report.Modules[i])
 	}
@@ -82,7 +90,8 @@ func conclude(report *symbolize.Report, a *format.Amender, path, out string, for
 	if to == "" {
 		to = path
 	}
-	if out != "" || better.All > 0 {
+	dropped := stacks.Stacks > 0 && !stacks.Kept
+	if out != "" || better.All > 0 || stacks.Better > 0 || dropped {
 		if err := rewrite(a, path, to, force || out == ""); err != nil {
 			return err
 		}
@@ -91,6 +100,7 @@ func conclude(report *symbolize.Report, a *format.Amender, path, out string, for
 	case better.All > 0:
 		fmt.Fprintf(os.Stderr, "tcap: %s: %s of %s better: %s got a name, %s a line\n", to, comma(better.All),
 			english.Plural(frames.All, "frame", ""), comma(better.Named), comma(better.Lined))
+	case stacks.Better > 0 || dropped: // that is told already
 	case mismatches > 0:
 		return fmt.Errorf("%s: nothing was named: the files that were found belong to other builds", path)
 	case frames.Lined == frames.All:
@@ -99,6 +109,41 @@ func conclude(report *symbolize.Report, a *format.Amender, path, out string, for
 		fmt.Fprintf(os.Stderr, "tcap: %s: nothing was found that names more of %s\n", path, english.Plural(frames.All, "frame", ""))
 	}
 	return nil
+}
+
+// explainStacks says what became of the copies of stacks, and returns how many
+// files were refused.
+func explainStacks(u *symbolize.Unwound, path string) (refused int) {
+	if u.Stacks == 0 {
+		return 0
+	}
+	waiting := 0
+	for i := range u.Missing {
+		m := &u.Missing[i]
+		waiting += m.Stacks
+		id := "which has no build-id to be known by"
+		if m.BuildID != "" {
+			id = "build-id " + m.BuildID
+		}
+		fmt.Fprintf(os.Stderr, "tcap: %s for want of %s (%s)\n", waits(m.Stacks), escape(m.Path), escape(id))
+		for _, o := range m.Others {
+			fmt.Fprintf(os.Stderr, "tcap: refused for %s (build-id %s): %s\n", escape(m.Path), escape(m.BuildID), escape(o.String()))
+		}
+		refused += len(m.Others)
+	}
+	left := "and their copies dropped"
+	if u.Kept {
+		left = "the copies are kept"
+	}
+	fmt.Fprintf(os.Stderr, "tcap: %s: %s of %s unwound, %s\n", path, comma(u.Stacks-waiting), english.Plural(u.Stacks, "stack", ""), left)
+	return refused
+}
+
+func waits(n int) string {
+	if n == 1 {
+		return "1 stack is not unwound"
+	}
+	return comma(n) + " stacks are not unwound"
 }
 
 // explainModule says why a module has frames without names or lines still, and
