@@ -91,9 +91,6 @@ func (c *leakCollector) verdict(stack uint32) verdict {
 	return v
 }
 
-func (c *leakCollector) born(*block)                {}
-func (c *leakCollector) died(*block, int64, uint32) {}
-
 // ended is told of every block that was never freed.
 func (c *leakCollector) ended(b *block, at int64, how endOfMem) {
 	age := at - b.birth

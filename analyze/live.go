@@ -21,20 +21,16 @@ package analyze
 //   - exec and exit end an address space and the blocks in it.
 type matcher struct {
 	sink   blockSink
+	lives  lifeSink                                   // the sink, if it asks for all of a life
 	pid    func(task uint32) uint32                   // the process of a task
 	onEnd  func(space uint32, at int64, how endOfMem) // an address space ended; may be nil
-	pool   pool
 	spaces []*space
 	ids    map[uint64]uint32 // key of a space -> index into spaces
 	procs  map[uint32]uint32 // pid -> space that fork or exec gave it
 
-	// Of the block of the file whose operations are being applied: which it is,
-	// its first place in the file, and the latest birth that was before it.
-	batch  uint32
-	base   uint64
-	prior  int64
-	latest int64  // of all births up to now, ns
-	warmed uint32 // keeps the compiler from leaving warm's reads out
+	batches batches
+	batch   uint32 // the one whose operations are being applied
+	warmed  uint32 // keeps the compiler from leaving warm's reads out
 
 	displaced map[blockKey][]displacedBlock
 	held      int // blocks in displaced
@@ -46,11 +42,17 @@ type matcher struct {
 	overflow  uint64 // unknown frees beyond maxUnknown
 }
 
-// blockSink is told what becomes of blocks. The *block is valid during the call.
+// blockSink is told of the blocks that were never freed. The *block is valid
+// during the call.
 type blockSink interface {
-	born(b *block)                          // may set b.mark
-	died(b *block, at int64, by uint32)     // freed at a time by a task; task 0 when inferred
 	ended(b *block, at int64, how endOfMem) // its address space ended while it was live
+}
+
+// lifeSink is a blockSink that is told of births and deaths, too.
+type lifeSink interface {
+	blockSink
+	born(b *block)                      // may set b.mark
+	died(b *block, at int64, by uint32) // freed at a time by a task; task 0 when inferred
 }
 
 // endOfMem says how an address space ended.
@@ -94,54 +96,100 @@ const settleNs = int64(1e9)
 const maxHeld = 1 << 20
 
 func newMatcher(sink blockSink, pid func(task uint32) uint32) *matcher {
-	return &matcher{
+	m := &matcher{
 		sink:      sink,
 		pid:       pid,
 		ids:       map[uint64]uint32{},
 		procs:     map[uint32]uint32{},
+		batches:   make(batches, 1),
 		displaced: map[blockKey][]displacedBlock{},
-		prior:     minTime,
-		latest:    minTime,
 	}
+	m.lives, _ = sink.(lifeSink)
+	return m
 }
 
-// begin is told that the operations of another block of the file follow, whose
-// first event has a place in it.
-func (m *matcher) begin(base uint64) {
-	m.batch++
-	m.base, m.prior = base, m.latest
+// begin is told that the operations of another block of the file follow.
+func (m *matcher) begin(start batchStart) {
+	m.batch = uint32(len(m.batches))
+	m.batches = append(m.batches, start)
 }
 
 // ord is the place of an operation's event in the file.
-func (m *matcher) ord(o *op) uint64 { return m.base + uint64(o.at) }
+func (m *matcher) ord(o *op) uint64 { return m.batches[m.batch].ord + uint64(o.at) }
 
 // ahead is how many operations are looked up in advance. More cache misses than
 // that a core does not wait for at once.
 const ahead = 64
 
-// warm brings the slots and the rows that operations will need into the cache.
-// The reads of a loop do not depend on each other, so that their misses overlap;
-// those of apply, behind branches that are hard to predict, would come one
-// after the other, and take most of the time when live blocks are many. A row
-// that a death gives back is also the one that the next birth takes.
+// warm brings the slots that operations will need into the cache. The reads of a
+// loop do not depend on each other, so that their misses overlap; those of take,
+// behind branches that are hard to predict, would come one after the other, and
+// take most of the time when live blocks are many.
 func (m *matcher) warm(refs []opRef, spaces []uint32) {
 	var sum uint32
 	for i := range refs {
 		if s := m.spaces[spaces[i]].live.home(refs[i].hash); s != nil {
-			sum += s.row
-		}
-	}
-	for i := range refs {
-		if c := refs[i].code(); c == opFree || c == opReallocOld {
-			if s := m.spaces[spaces[i]].live.home(refs[i].hash); s != nil && s.row != 0 {
-				sum += m.pool.at(s.row - 1).task
-			}
+			sum += s.batch
 		}
 	}
 	m.warmed += sum
 }
 
-// apply takes the next operation.
+// take applies an operation if it is one as nearly all are: a birth where no
+// block is, or the death of one that is known. It returns false for the others,
+// which apply takes.
+func (m *matcher) take(r *opRef, space uint32) bool {
+	s := m.spaces[space]
+	switch r.at >> atBits { // none of these is wide
+	case uint32(opBirth):
+		at, found := s.live.find(r.addr, r.hash)
+		if found {
+			return false
+		}
+		at = s.live.insert(at, r.hash, slot{
+			addr: r.addr, batch: m.batch, at: r.at & (1<<atBits - 1), after: r.after, size: r.size, stack: r.stack, task: r.task,
+		})
+		if m.lives != nil {
+			m.tellBirth(s, at)
+		}
+		return true
+	case uint32(opFree), uint32(opReallocOld):
+		at, found := s.live.find(r.addr, r.hash)
+		if !found || m.held != 0 {
+			return false
+		}
+		time := m.batches[m.batch].time + int64(r.after)
+		if s.live.birth(at) > time {
+			return false
+		}
+		if s.children != 0 || m.lives != nil {
+			m.tellDeath(s, at, r.addr, m.batches[m.batch].ord+uint64(r.event()), time, r.task)
+		}
+		s.live.remove(at)
+		return true
+	}
+	return false
+}
+
+func (m *matcher) tellBirth(s *space, at uint32) {
+	b := s.live.block(at)
+	m.lives.born(&b)
+	s.live.marks[at] = b.mark
+}
+
+func (m *matcher) tellDeath(s *space, at uint32, addr, ord uint64, time int64, task uint32) {
+	b := s.live.block(at)
+	s.bury(addr, &b, ord)
+	m.died(&b, time, task)
+}
+
+func (m *matcher) died(b *block, at int64, by uint32) {
+	if m.lives != nil {
+		m.lives.died(b, at, by)
+	}
+}
+
+// apply takes any operation.
 func (m *matcher) apply(o *op) {
 	switch o.code {
 	case opBirth:
@@ -159,25 +207,23 @@ func (m *matcher) apply(o *op) {
 
 func (m *matcher) birth(o *op) {
 	s := m.spaces[o.space]
-	m.latest = max(m.latest, o.time)
 	at, found := s.live.find(o.addr, o.hash)
-	var b *block
 	if found {
-		b = s.live.block(at)
-		m.displace(s, o, b)
-		s.live.slots[at].batch = m.batch
+		m.displace(s, o, s.live.block(at))
+		s.live.replace(at, o, m.batch)
 	} else {
-		b = s.live.insert(at, o.addr, o.hash, m.batch)
+		at = s.live.insert(at, o.hash, s.live.pack(o, m.batch))
 	}
-	*b = block{size: o.size, birth: o.time, ord: m.ord(o), stack: o.stack, task: o.task}
-	m.sink.born(b)
+	if m.lives != nil {
+		m.tellBirth(s, at)
+	}
 }
 
 // displace puts a block aside at whose address another one is born.
-func (m *matcher) displace(s *space, o *op, old *block) {
-	s.bury(o.addr, old, m.ord(o))
+func (m *matcher) displace(s *space, o *op, old block) {
+	s.bury(o.addr, &old, m.ord(o))
 	k := blockKey{o.addr, o.space}
-	m.displaced[k] = append(m.displaced[k], displacedBlock{*old, o.time})
+	m.displaced[k] = append(m.displaced[k], displacedBlock{old, o.time})
 	if m.held++; m.held > maxHeld {
 		m.settle(maxTime)
 	}
@@ -188,16 +234,12 @@ func (m *matcher) death(o *op) {
 	at, found := s.live.find(o.addr, o.hash)
 	held := m.heldAt(o)
 	if found {
-		b := s.live.block(at)
-		// That a block of an earlier part of the file was born before is mostly
-		// plain without its row, which is seldom in the cache.
-		before := s.live.slots[at].batch != m.batch && o.time >= m.prior || b.birth <= o.time
+		birth := s.live.birth(at)
 		// A block born in the very nanosecond in which the realloc began is the
 		// one that displaced the old block, if there is a displaced one.
-		race := held >= 0 && o.code == opReallocOld && b.birth == o.time
-		if before && !race {
-			s.bury(o.addr, b, m.ord(o))
-			m.sink.died(b, o.time, o.task)
+		race := held >= 0 && o.code == opReallocOld && birth == o.time
+		if birth <= o.time && !race {
+			m.tellDeath(s, at, o.addr, m.ord(o), o.time, o.task)
 			s.live.remove(at)
 			return
 		}
@@ -205,7 +247,7 @@ func (m *matcher) death(o *op) {
 	if held >= 0 {
 		d := m.takeHeld(blockKey{o.addr, o.space}, held)
 		m.explained++
-		m.sink.died(&d.block, o.time, o.task)
+		m.died(&d.block, o.time, o.task)
 		return
 	}
 	if s.parent != nil && s.freeInherited(m, o) {
@@ -263,7 +305,7 @@ func (m *matcher) settle(t int64) {
 			}
 			m.inferred++
 			m.held--
-			m.sink.died(&d.block, d.at, 0)
+			m.died(&d.block, d.at, 0)
 		}
 		if len(keep) == 0 {
 			delete(m.displaced, k)
@@ -287,7 +329,7 @@ func (m *matcher) spaceIndex(key uint64) uint32 {
 	if !ok {
 		i = uint32(len(m.spaces))
 		m.ids[key] = i
-		m.spaces = append(m.spaces, &space{live: newTable(&m.pool)})
+		m.spaces = append(m.spaces, &space{live: table{batches: &m.batches, marked: m.lives != nil}})
 	}
 	return i
 }

@@ -1,6 +1,7 @@
 package analyze
 
 import (
+	"math"
 	"slices"
 
 	"github.com/tcap-dev/tcap/format"
@@ -38,28 +39,28 @@ type op struct {
 	code  opCode
 }
 
-// An opRef is what is kept of an op between the two passes: what it takes to
-// look the block up in advance, and the event that has the rest. There are tens
-// of thousands of them in a block of the file, and they go from one core to
-// another.
+// An opRef is an op as the two passes hand it on, packed: there are tens of
+// thousands of them in a block of the file, and they go from one core to
+// another. What does not fit is in the event.
 type opRef struct {
-	addr uint64
-	hash uint32
-	at   uint32 // place of the event in its block, below 2^24, and above it the opCode
+	addr  uint64
+	hash  uint32
+	at    uint32 // place of the event in its block, below 2^24, above it the opCode, and wideBit
+	after uint32 // the op's time, ns after the block's
+	size  uint32
+	stack uint32
+	task  uint32
 }
 
 const atBits = 24
 
-func newRef(addr uint64, at int, code opCode) opRef {
-	return opRef{addr, hashAddr(addr), uint32(at) | uint32(code)<<atBits}
-}
-
-func (r opRef) code() opCode { return opCode(r.at >> atBits) }
-func (r opRef) event() int   { return int(r.at & (1<<atBits - 1)) }
+func (r *opRef) code() opCode { return opCode(r.at &^ wideBit >> atBits) }
+func (r *opRef) event() int   { return int(r.at & (1<<atBits - 1)) }
 
 // heapOps is what is left of a block of the file for the sequential pass.
 type heapOps struct {
 	ops    []opRef
+	start  batchStart
 	cols   heapColumns
 	tally  tally
 	allocs count  // births in the window by the selected tasks
@@ -120,7 +121,7 @@ func (x *extractor) kinds() format.KindSet {
 // work is called for each block, on any goroutine.
 func (x *extractor) work(b *format.Batch) any {
 	h := x.get()
-	h.cols = newHeapColumns(b)
+	h.cols, h.start = newHeapColumns(b), batchStart{b.Info.EventsBefore, b.Info.FirstTime}
 	c := cutter{batch: b, h: h, want: x.want, keep: x.keep, mem: x.mem}
 	c.plan()
 	c.run()
@@ -214,21 +215,26 @@ func (c *cutter) run() {
 		case format.KindRealloc:
 			c.realloc(i, row)
 		case format.KindFork:
-			c.append(0, i, opFork)
+			c.append(i, opFork, 0, b.Time[i], 0, 0)
 		case format.KindExec:
-			c.append(0, i, opExec)
+			c.append(i, opExec, 0, b.Time[i], 0, 0)
 		case format.KindExit:
-			c.append(0, i, opExit)
+			c.append(i, opExit, 0, b.Time[i], 0, 0)
 		case format.KindMap, format.KindUnmap, format.KindRemap, format.KindBrk:
 			if c.mem {
-				c.append(0, i, opMem)
+				c.append(i, opMem, 0, b.Time[i], 0, 0)
 			}
 		}
 	}
 }
 
-func (c *cutter) append(addr uint64, i int, code opCode) {
-	c.h.ops = append(c.h.ops, newRef(addr, i, code))
+func (c *cutter) append(i int, code opCode, addr uint64, t int64, size, stack uint64) {
+	after := uint64(t - c.h.start.time)
+	at := uint32(i) | uint32(code)<<atBits
+	if after > math.MaxUint32 || size > math.MaxUint32 {
+		at |= wideBit
+	}
+	c.h.ops = append(c.h.ops, opRef{addr, hashAddr(addr), at, uint32(after), uint32(size), uint32(stack), uint32(c.batch.Task[i])})
 }
 
 // selected reports whether what event i did at a time counts.
@@ -254,7 +260,7 @@ func (c *cutter) birth(i int, addr, size, stack uint64) {
 		c.h.tally.add(uint32(stack), size)
 	}
 	if !c.dropped(i) {
-		c.append(addr, i, opBirth)
+		c.append(i, opBirth, addr, c.batch.Time[i], size, stack)
 	}
 }
 
@@ -265,5 +271,5 @@ func (c *cutter) death(i int, code opCode, addr uint64, t int64) {
 	if j, ok := c.batch.Freed(i); ok && c.dropped(j) {
 		return
 	}
-	c.append(addr, i, code)
+	c.append(i, code, addr, t, 0, 0)
 }

@@ -31,8 +31,8 @@ func newHeapColumns(b *format.Batch) heapColumns {
 	}
 }
 
-// op fills o with the operation that a reference stands for.
-func (h *heapColumns) op(o *op, b *format.Batch, r opRef, space uint32) {
+// op fills o with all of the operation that a reference stands for.
+func (h *heapColumns) op(o *op, b *format.Batch, r *opRef, space uint32) {
 	i := r.event()
 	row := b.Row[i]
 	*o = op{time: b.Time[i], addr: r.addr, at: uint32(i), hash: r.hash, task: uint32(b.Task[i]), space: space, code: r.code()}

@@ -85,7 +85,7 @@ func (p *pass) sequential(b *format.Batch, h *heapOps) {
 	p.allocs.merge(h.allocs)
 	p.frees = addSat(p.frees, h.frees)
 	p.tally.merge(&h.tally)
-	p.m.begin(b.Info.EventsBefore)
+	p.m.begin(h.start)
 	var (
 		spaces [ahead]uint32
 		o      op
@@ -93,11 +93,15 @@ func (p *pass) sequential(b *format.Batch, h *heapOps) {
 	for refs := h.ops; len(refs) > 0; {
 		next := refs[:min(len(refs), ahead)]
 		refs = refs[len(next):]
-		for i, r := range next {
-			spaces[i] = p.tasks.space(uint32(b.Task[r.event()]))
+		for i := range next {
+			spaces[i] = p.tasks.space(next[i].task)
 		}
 		p.m.warm(next, spaces[:len(next)])
-		for i, r := range next {
+		for i := range next {
+			r := &next[i]
+			if p.m.take(r, spaces[i]) {
+				continue
+			}
 			if r.code() == opMem {
 				var e format.Event
 				b.Event(r.event(), &e)

@@ -3,7 +3,7 @@ package analyze
 // A space is an address space: the memory of a process, or of several that
 // share it.
 type space struct {
-	live *table
+	live table
 
 	// A space that fork made is a copy of its parent as of the fork's place
 	// in the file. Nothing is copied here: what the child inherited is what
@@ -41,7 +41,7 @@ func (s *space) bury(addr uint64, b *block, ord uint64) {
 // had reports whether a block was live at addr just before a place in the file.
 func (s *space) had(addr, ord uint64) bool {
 	for depth := 0; s != nil && depth < maxGenerations; ord, s, depth = s.forked, s.parent, depth+1 {
-		if at, ok := s.live.find(addr, hashAddr(addr)); ok && s.live.block(at).ord < ord {
+		if at, ok := s.live.find(addr, hashAddr(addr)); ok && s.live.ord(at) < ord {
 			return true
 		}
 		for _, l := range s.dead[addr] {
