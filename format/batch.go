@@ -34,9 +34,10 @@ type Batch struct {
 	starts     [256][]uint64 // by kind and row: where its bytes are in data
 	data       [256][]byte
 	dataKind   [256]int8 // by kind: field of TypeBytes + 1
-	zeros      []uint64  // stands in for columns that the file lacks
-	arena      []uint64  // of all values
-	need       int       // of the arena, by this block
+	constants  []constant
+	scratch    []uint64 // a column on its way
+	arena      []uint64 // of all values
+	need       int      // of the arena, by this block
 	bufs       buffers
 }
 

@@ -50,10 +50,8 @@ func (b *Batch) reset(n int) {
 		b.arena = make([]uint64, 0, b.need)
 	}
 	b.arena, b.need = b.arena[:0], 0
-	b.freed = slices.Grow(b.freed[:0], n)[:n]
+	b.freed = slices.Grow(b.freed[:0], n)[:n] // resolve fills both
 	b.fate = slices.Grow(b.fate[:0], n)[:n]
-	clear(b.freed)
-	clear(b.fate)
 }
 
 // alloc returns n values that live as long as the decoded block.
@@ -67,6 +65,53 @@ func (b *Batch) alloc(n int) []uint64 {
 	return b.arena[at : at+n : at+n]
 }
 
+// constantColumn returns the value of a column that has the same in each row, and
+// that nothing turns into another.
+func constantColumn(typ FieldType, enc byte, body []byte) (uint64, bool) {
+	if enc != encConst|transNone {
+		return 0, false
+	}
+	switch typ {
+	case TypeBlock, TypeFreed, TypeStack, TypeBytes:
+		return 0, false
+	}
+	v, n := uvarint(body)
+	return v, n != 0 && n == len(body)
+}
+
+// A constant is a value many times over, kept from block to block: columns that
+// have one value share its memory, and nobody writes there.
+type constant struct {
+	value uint64
+	rows  []uint64
+}
+
+const maxConstants = 8
+
+// constant returns n rows of a value.
+func (b *Batch) constant(v uint64, n int) []uint64 {
+	i := slices.IndexFunc(b.constants, func(c constant) bool { return c.value == v })
+	if i < 0 {
+		if len(b.constants) == maxConstants {
+			return repeat(b.alloc(n), v)
+		}
+		i = len(b.constants)
+		b.constants = append(b.constants, constant{value: v})
+	}
+	c := &b.constants[i]
+	if len(c.rows) < n {
+		c.rows = repeat(make([]uint64, b.Info.Events), v)
+	}
+	return c.rows[:n:n]
+}
+
+func repeat(rows []uint64, v uint64) []uint64 {
+	for i := range rows {
+		rows[i] = v
+	}
+	return rows
+}
+
 func (b *Batch) common(field, enc byte, rows int, body []byte) error {
 	if field > fieldDisplaced {
 		return nil
@@ -77,7 +122,13 @@ func (b *Batch) common(field, enc byte, rows int, body []byte) error {
 	if field == fieldKind && len(b.Kind) != 0 {
 		return fmt.Errorf("%w: twice", ErrMalformed)
 	}
-	vals := b.alloc(rows)
+	var vals []uint64
+	if field == fieldDisplaced {
+		vals = b.alloc(rows)
+	} else {
+		b.scratch = slices.Grow(b.scratch[:0], rows)
+		vals = b.scratch[:rows]
+	}
 	if err := decodeColumn(vals, enc, body); err != nil {
 		return err
 	}
@@ -116,10 +167,7 @@ func (b *Batch) fillMissing() {
 		}
 		for f, col := range b.Cols[k] {
 			if col == nil {
-				if len(b.zeros) < n {
-					b.zeros = make([]uint64, b.Info.Events)
-				}
-				b.Cols[k][f] = b.zeros[:n:n]
+				b.Cols[k][f] = b.constant(0, n)
 			}
 		}
 	}
@@ -178,6 +226,10 @@ func (b *Batch) column(kind, field byte, typ FieldType, enc byte, rows int, body
 	}
 	if b.Cols[kind][field] != nil {
 		return fmt.Errorf("%w: twice", ErrMalformed)
+	}
+	if v, ok := constantColumn(typ, enc, body); ok {
+		b.Cols[kind][field] = b.constant(v, rows)
+		return nil
 	}
 	vals := b.alloc(rows)
 	if typ == TypeBytes && enc == encBytes|transNone {
@@ -264,6 +316,7 @@ func (b *Batch) resolve() error {
 	for i, k := range b.Kind {
 		h := &b.heap[k]
 		row := b.Row[i]
+		b.freed[i], b.fate[i] = 0, 0
 		var died, back uint64
 		if h.freed != nil {
 			v := &h.freed[row]
