@@ -9,6 +9,11 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
 COMMIT  := $(or $(shell git rev-parse --short=12 HEAD 2>/dev/null),unknown)
 LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
+# What the compiler optimizes tcap by. It has not the name that "go build" looks
+# for by itself, since every package that tcap imports is compiled anew for it,
+# and tests and checks compile them already.
+PROFILE := cmd/tcap/tcap.pgo
+
 # Kernel tests count what the whole machine does, so packages run one at a
 # time, and never from the cache: the kernel is no file that it could watch.
 # The C programs are compiled once and kept for test-vm.
@@ -20,7 +25,7 @@ endif
 
 .PHONY: all
 all: ## build ./tcap, one static binary (the default)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o tcap ./cmd/tcap
+	CGO_ENABLED=0 $(GO) build -trimpath -pgo=$(PROFILE) -ldflags '$(LDFLAGS)' -o tcap ./cmd/tcap
 
 .PHONY: test
 test: ## install what the tests need, and run them; as root the kernel tests too
@@ -46,6 +51,10 @@ check: ## format, vet, staticcheck, layers, other platforms, generated files
 generate: ## rebuild the BPF objects and their Go from bpf/*.c
 	@scripts/deps.sh generate
 	$(GO) generate ./bpf/...
+
+.PHONY: pgo
+pgo: ## renew the profile that the compiler optimizes tcap by
+	@GO=$(GO) scripts/pgo.sh
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (1m)
