@@ -103,7 +103,7 @@ func inFile(d *declare.Probe, f probedFile) ([]place, error) {
 	for i, s := range symbols {
 		p := place{name: f.path + ":" + s.Name}
 		if i < maxExplained {
-			x, err := e.Explain(s, d.NeedsReturn())
+			x, err := e.Explain(s)
 			if err != nil {
 				return nil, err
 			}

@@ -96,10 +96,7 @@ func (b *bench) floor() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	empty, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceUprobeMulti, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-	})
+	empty, err := emptyUprobe()
 	if err != nil {
 		return 0, err
 	}
@@ -114,6 +111,13 @@ func (b *bench) floor() (float64, error) {
 		}
 	}
 	return p.run()
+}
+
+func emptyUprobe() (*ebpf.Program, error) {
+	return ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceUprobeMulti, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
 }
 
 func attachEmpty(o probe.Object, empty *ebpf.Program, pid int) ([]link.Link, error) {

@@ -18,7 +18,7 @@ type process struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *bufio.Reader
-	malloc int64 // address
+	probed int64 // address of what is called, malloc in most
 	ended  bool
 }
 
@@ -42,8 +42,8 @@ func (b *bench) start(name string, args ...string) (*process, error) {
 		p.stop()
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	p.malloc, err = strconv.ParseInt(strings.TrimPrefix(strings.TrimSpace(line), "malloc 0x"), 16, 64)
-	if err != nil {
+	_, at, _ := strings.Cut(strings.TrimSpace(line), " 0x")
+	if p.probed, err = strconv.ParseInt(at, 16, 64); err != nil {
 		p.stop()
 		return nil, fmt.Errorf("start %s: it says %q: %w", name, line, err)
 	}
@@ -56,7 +56,9 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 func (p *process) release() error { return p.in.Close() }
 
 // run lets it run to its end and returns the figure that it prints.
-func (p *process) run() (float64, error) {
+func (p *process) run() (float64, error) { return p.runFor("ns_per_pair") }
+
+func (p *process) runFor(name string) (float64, error) {
 	if err := p.release(); err != nil {
 		return 0, err
 	}
@@ -68,7 +70,7 @@ func (p *process) run() (float64, error) {
 	if err := p.cmd.Wait(); err != nil {
 		return 0, err
 	}
-	return figure(out, "ns_per_pair")
+	return figure(out, name)
 }
 
 func (p *process) stop() {
@@ -78,7 +80,7 @@ func (p *process) stop() {
 	}
 }
 
-// waitTraced waits until malloc begins with a breakpoint.
+// waitTraced waits until what is called begins with a breakpoint.
 func (p *process) waitTraced() error {
 	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.pid()))
 	if err != nil {
@@ -87,14 +89,14 @@ func (p *process) waitTraced() error {
 	defer mem.Close()
 	var first [1]byte
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if _, err := mem.ReadAt(first[:], p.malloc); err != nil {
+		if _, err := mem.ReadAt(first[:], p.probed); err != nil {
 			return err
 		}
 		if first[0] == 0xcc { // int3
 			return nil
 		}
 	}
-	return errors.New("no probe appeared in malloc within 30 s")
+	return errors.New("no probe appeared within 30 s")
 }
 
 // figure finds "NAME VALUE" in a program's output.

@@ -267,10 +267,7 @@ func newFunction(e *ELF, s Symbol, file string) (Function, []byte) {
 	if err != nil {
 		code = nil // then the probe stays at the entry
 	}
-	at := PlaceEntry(e.Machine(), code)
-	if !f.HasReturn() {
-		at = Place(e.Machine(), code)
-	}
+	at := Place(e.Machine(), code)
 	f.Entry = Point{
 		Name: fmt.Sprintf("%s in %s", s.Name, file), Path: e.Path(),
 		Offset: s.Offset + at.Delta, Placement: at,

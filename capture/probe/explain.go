@@ -28,17 +28,13 @@ type Line struct {
 	Chosen bool // the probe goes here
 }
 
-// Explain returns the decision of Place for a function, of PlaceEntry if its return
-// is probed too.
-func (e *ELF) Explain(s Symbol, returns bool) (*Explanation, error) {
+// Explain returns the decision of Place for a function.
+func (e *ELF) Explain(s Symbol) (*Explanation, error) {
 	code, err := e.Code(s.Offset, int(min(s.Size, maxCode+1)))
 	if err != nil {
 		return nil, err
 	}
 	x := &Explanation{Path: e.Name(), Symbol: s, BuildID: e.BuildID(), Placement: Place(e.Machine(), code)}
-	if returns {
-		x.Placement = PlaceEntry(e.Machine(), code)
-	}
 	if x.Placement.Class != Unknown {
 		x.Code = listing(code, x.Placement.Delta)
 	}

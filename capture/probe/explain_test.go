@@ -52,13 +52,13 @@ func TestExplainErrors(t *testing.T) {
 	if err != nil || len(all) != 2 || all[0].Name != "free" || all[1].Name != "malloc" {
 		t.Fatalf("functions %+v, %v", all, err)
 	}
-	x, err := e.Explain(all[0], false)
+	x, err := e.Explain(all[0])
 	if err != nil || x.Placement.Delta != 3 {
 		t.Errorf("free: %+v, %v", x, err)
 	}
-	x, err = e.Explain(all[0], true)
-	if err != nil || x.Placement.Delta != 0 || x.Placement.Class != SingleStep {
-		t.Errorf("return of free: %+v, %v", x, err)
+	entry, ret := e.Points(all[0], true)
+	if entry.Offset != all[0].Offset+3 || ret == nil || ret.Offset != entry.Offset || !ret.Return || entry.Return {
+		t.Errorf("entry %+v and return %+v of free", entry, ret)
 	}
 	if _, err := e.Functions("x*"); !errors.Is(err, ErrNoSymbol) {
 		t.Errorf("a pattern of nothing: %v", err)

@@ -60,15 +60,14 @@ func (e *ELF) Points(s Symbol, returns bool) (entry Point, ret *Point) {
 	if err != nil {
 		code = nil // then it stays at the entry
 	}
-	if returns {
-		entry.Placement = PlaceEntry(e.Machine(), code)
-		r := entry
-		r.Return = true
-		return entry, &r
-	}
 	entry.Placement = Place(e.Machine(), code)
 	entry.Offset += entry.Placement.Delta
-	return entry, nil
+	if !returns {
+		return entry, nil
+	}
+	r := entry
+	r.Return = true
+	return entry, &r
 }
 
 // Clones names the functions that the compiler made of one, as a clause; "" when

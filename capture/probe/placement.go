@@ -28,7 +28,9 @@ const maxCode = 64 << 10
 //     writes memory, an argument register, the stack or the frame pointer,
 //
 // and else the entry. A signal or fault in between aside, a probe there runs
-// exactly when one at the entry would.
+// exactly when one at the entry would. That of a return belongs to the same place: the
+// kernel takes the return address from where the stack pointer is, which has not
+// moved (prepare_uretprobe in kernel/events/uprobes.c).
 func Place(machine elf.Machine, code []byte) Placement {
 	switch machine {
 	case elf.EM_X86_64:
@@ -37,19 +39,6 @@ func Place(machine elf.Machine, code []byte) Placement {
 		return Placement{Why: "entry: probes are moved on amd64 only"}
 	}
 	return Placement{Why: fmt.Sprintf("entry: probes are moved on amd64 only, this is %v", machine)}
-}
-
-// PlaceEntry describes a probe that must stay at the entry, as one does whose
-// function's return is probed too: the kernel finds the return address there.
-func PlaceEntry(machine elf.Machine, code []byte) Placement {
-	p := Placement{Why: "entry: the return is probed too"}
-	if machine != elf.EM_X86_64 {
-		return p
-	}
-	if inst, err := decode(code); err == nil {
-		p.Class, p.Instruction = classify(code[:inst.Len]), textAt(inst, 0)
-	}
-	return p
 }
 
 func placeAMD64(code []byte) Placement {

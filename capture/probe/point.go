@@ -32,8 +32,7 @@ type Point struct {
 	// Path is the ELF file as this process can open it, which may lead
 	// through /proc/PID/root or /proc/PID/map_files.
 	Path string
-	// Offset is the file offset in bytes of the probed instruction; with
-	// Return, of the function's first instruction.
+	// Offset is the file offset in bytes of the probed instruction.
 	Offset uint64
 	// Return runs the program when the function returns.
 	Return bool
