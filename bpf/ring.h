@@ -14,10 +14,12 @@ struct {
 	__type(value, union record);
 } events SEC(".maps");
 
-/* Records that found no room, by kind. */
+/* Records that found no room, by CPU and kind. The reader maps it: it looks a few
+ * times a second at what is nearly always the same, and that should cost nothing. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, Count);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, Count); /* times CPUs; set at load */
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, __u64);
 } lost SEC(".maps");
@@ -46,7 +48,8 @@ static __always_inline bool is_target(__u32 pid)
 
 static __always_inline void count_lost(__u32 kind)
 {
-	__u64 *n = bpf_map_lookup_elem(&lost, &kind);
+	__u32 at = bpf_get_smp_processor_id() * Count + kind;
+	__u64 *n = bpf_map_lookup_elem(&lost, &at);
 
 	if (n) /* programs can be preempted by others of this CPU */
 		__sync_fetch_and_add(n, 1);

@@ -25,7 +25,7 @@ func begun(t *testing.T) *recorder {
 	if err := r.load(); err != nil {
 		t.Fatal(err)
 	}
-	r.loss, r.modules = newLedger(r.objs.Lost, monotonic()), newModules()
+	r.modules = newModules()
 	if err := r.newWriter(anchor()); err != nil {
 		t.Fatal(err)
 	}

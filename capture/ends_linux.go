@@ -9,21 +9,29 @@ import (
 type ends struct {
 	r          *recorder
 	ctx        context.Context
-	timer      *time.Timer
+	at         time.Time // the end by Options.Duration; zero for none
+	unwatch    func() bool
 	interrupts int
 }
 
 func newEnds(ctx context.Context, r *recorder) *ends {
 	e := &ends{r: r, ctx: ctx}
-	d := r.opts.Duration
-	if d <= 0 {
-		d = 1<<63 - 1
+	if d := r.opts.Duration; d > 0 {
+		e.at = time.Now().Add(d)
 	}
-	e.timer = time.NewTimer(d)
+	e.unwatch = context.AfterFunc(ctx, r.ring.wake)
 	return e
 }
 
-func (e *ends) stop() { e.timer.Stop() }
+func (e *ends) stop() { e.unwatch() }
+
+// left is how long the recording may sleep at most.
+func (e *ends) left(most time.Duration) time.Duration {
+	if e.at.IsZero() {
+		return most
+	}
+	return max(min(most, time.Until(e.at)), 0)
+}
 
 // reached says which end is reached; "" while none is.
 func (e *ends) reached() string {
@@ -41,11 +49,11 @@ func (e *ends) reached() string {
 		if e.interrupt(in) {
 			return EndInterrupt
 		}
-	case <-e.timer.C:
-		return EndDuration
 	default:
 	}
 	switch {
+	case !e.at.IsZero() && !time.Now().Before(e.at):
+		return EndDuration
 	case r.full():
 		return EndSize
 	case r.cmd == nil && len(r.opts.Comms) == 0 && r.opts.targeted() && len(r.alive) == 0:

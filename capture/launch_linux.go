@@ -17,6 +17,7 @@ type command struct {
 	release chan struct{}
 	ready   chan error
 	done    chan int // its exit status as a shell would give it, once
+	ended   func()   // called then
 }
 
 // launch starts a program and holds it before its first instruction, so that
@@ -71,18 +72,22 @@ func (c *command) hold(path string, argv []string) {
 	if err := unix.PtraceDetach(p.Pid); err != nil && err != unix.ESRCH {
 		p.Kill()
 	}
+	c.done <- c.status()
+	c.ended()
+}
+
+// status waits for the end.
+func (c *command) status() int {
 	for {
-		if _, err := wait4(p.Pid, &ws); err != nil {
-			c.done <- 1
-			return
+		var ws unix.WaitStatus
+		if _, err := wait4(c.process.Pid, &ws); err != nil {
+			return 1
 		}
 		if ws.Exited() {
-			c.done <- ws.ExitStatus()
-			return
+			return ws.ExitStatus()
 		}
 		if ws.Signaled() {
-			c.done <- 128 + int(ws.Signal())
-			return
+			return 128 + int(ws.Signal())
 		}
 	}
 }
@@ -98,12 +103,15 @@ func wait4(pid int, ws *unix.WaitStatus) (int, error) {
 
 func (c *command) pid() int { return c.process.Pid }
 
-// run lets the program go.
-func (c *command) run() { close(c.release) }
+// run lets the program go. It calls ended when done has the exit status.
+func (c *command) run(ended func()) {
+	c.ended = ended
+	close(c.release)
+}
 
 // abandon ends a program that was never let go.
 func (c *command) abandon() {
 	c.process.Kill()
-	c.run()
+	c.run(func() {})
 	<-c.done
 }

@@ -16,8 +16,9 @@ import (
 
 const (
 	// pollEvery is how often a ring of the default size is emptied; nothing
-	// wakes the reader, since a wake-up costs the target more than a record does.
-	pollEvery = 25 * time.Millisecond
+	// wakes the reader, since a wake-up costs the target more than a record does,
+	// and itself some 50 us. The ring holds five times as much.
+	pollEvery = 100 * time.Millisecond
 	// checkEvery is the resolution of loss windows and of the limits.
 	checkEvery = 200 * time.Millisecond
 	// flushEvery bounds what a kill of the recorder costs.
@@ -104,7 +105,6 @@ func (r *recorder) begin() error {
 	if err := r.load(); err != nil {
 		return err
 	}
-	r.loss = newLedger(r.objs.Lost, monotonic())
 	r.modules = newModules()
 	start := anchor()
 	pids, err := r.attach()
@@ -122,7 +122,7 @@ func (r *recorder) begin() error {
 	}
 	r.begun = start.Mono
 	if r.cmd != nil {
-		r.cmd.run()
+		r.cmd.run(r.ring.wake)
 	}
 	return nil
 }
@@ -163,7 +163,7 @@ func (r *recorder) run(ctx context.Context) error {
 	empty := false
 	for {
 		if empty {
-			if err := r.ring.wait(poll); err != nil {
+			if err := r.ring.wait(ends.left(poll)); err != nil {
 				return r.fail(err)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -30,7 +31,11 @@ type ring struct {
 	at, end, given uint64 // read up to, to be read up to, given back up to
 
 	reader, writers []byte // the mappings
-	epoll           int
+
+	epoll   int      // which is readable when the reader is asked for, by a program or by wake
+	watched *os.File // the same, for Go's poller
+	asked   syscall.RawConn
+	bell    *os.File // an eventfd
 }
 
 const (
@@ -56,13 +61,32 @@ func openRing(m *ebpf.Map) (*ring, error) {
 	if r.writers, err = unix.Mmap(m.FD(), int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		return nil, errors.Join(fmt.Errorf("map the data: %w", err), r.Close())
 	}
-	if r.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if r.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err == nil {
+		err = unix.SetNonblock(r.epoll, true) // or Go would not poll it
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("create an epoll: %w", err), r.Close())
 	}
+	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("create an eventfd: %w", err), r.Close())
+	}
+	r.bell = os.NewFile(uintptr(bell), "bell")
 	// By edge: by level, the kernel would not sleep while there are records,
 	// and at a million a second there is always one.
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
-	if err := unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, m.FD(), &ev); err != nil {
+	for _, fd := range []int{m.FD(), bell} {
+		if err := unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+			return nil, errors.Join(fmt.Errorf("watch the ring: %w", err), r.Close())
+		}
+	}
+	// Go waits for the epoll as it waits for a socket. A thread that slept in
+	// epoll_wait would be taken for one that is stuck there, and be looked after.
+	r.watched = os.NewFile(uintptr(r.epoll), "ring")
+	if err := r.watched.SetReadDeadline(time.Time{}); err != nil {
+		return nil, errors.Join(fmt.Errorf("watch the ring: %w", err), r.Close())
+	}
+	if r.asked, err = r.watched.SyscallConn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch the ring: %w", err), r.Close())
 	}
 	r.consumer = (*uint64)(unsafe.Pointer(&r.reader[0]))
@@ -73,11 +97,29 @@ func openRing(m *ebpf.Map) (*ring, error) {
 	return r, nil
 }
 
-// wait sleeps for that long, or until a program asks for the reader.
+// wake ends a wait, or the next one. It may be called from any goroutine, and
+// after Close.
+func (r *ring) wake() {
+	if r.bell != nil {
+		r.bell.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0}) // when full, it has rung already
+	}
+}
+
+// wait sleeps for that long, or until a program or wake asks for the reader.
 func (r *ring) wait(d time.Duration) error {
-	var ev [1]unix.EpollEvent
-	_, err := unix.EpollWait(r.epoll, ev[:], int(d.Milliseconds()))
-	if err != nil && err != unix.EINTR {
+	if err := r.watched.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return fmt.Errorf("%w: wait for records: %w", errKernel, err)
+	}
+	var failed error
+	err := r.asked.Read(func(fd uintptr) bool {
+		var ev [1]unix.EpollEvent
+		n, err := unix.EpollWait(int(fd), ev[:], 0)
+		if err != nil && err != unix.EINTR {
+			failed = err
+		}
+		return n > 0 || failed != nil
+	})
+	if err = errors.Join(failed, err); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("%w: wait for records: %w", errKernel, err)
 	}
 	return nil
@@ -136,9 +178,16 @@ func (r *ring) Close() error {
 			*m = nil
 		}
 	}
-	if r.epoll >= 0 {
-		errs = append(errs, unix.Close(r.epoll))
-		r.epoll = -1
+	if r.bell != nil {
+		errs = append(errs, r.bell.Close())
 	}
+	switch {
+	case r.watched != nil:
+		errs = append(errs, r.watched.Close())
+		r.watched = nil
+	case r.epoll >= 0:
+		errs = append(errs, unix.Close(r.epoll))
+	}
+	r.epoll = -1
 	return errors.Join(errs...)
 }

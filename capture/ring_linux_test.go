@@ -120,7 +120,7 @@ func TestRingDamaged(t *testing.T) {
 func TestSpoiltRecord(t *testing.T) {
 	r, _ := kernelless(t)
 	m := newMemoryRing(4096)
-	r.ring, r.loss = &m.ring, &ledger{cpus: 4}
+	r.ring, r.loss = &m.ring, &ledger{seen: make([]uint64, lossKinds*4)}
 	m.put(record(bpf.RawHdr{Kind: uint8(bpf.RawKindAlloc), Pid: 1 << 30, Tid: 1 << 30, Cpu: 3}), 0) // cut short
 	m.put(record(bpf.RawHdr{Kind: uint8(bpf.RawKindCount)}), 0)
 	m.put([]byte("short"), 0)
@@ -200,7 +200,7 @@ func BenchmarkRing(b *testing.B) {
 	}
 	r.w, r.modules.w, r.procs.w, r.stacks.w = w, w, w, w
 	m := newMemoryRing(16 << 20) // several blocks, so that none has a stretch twice
-	r.ring, r.loss = &m.ring, &ledger{cpus: 1}
+	r.ring, r.loss = &m.ring, &ledger{seen: make([]uint64, lossKinds*1)}
 	rng := rand.New(rand.NewPCG(1, 2))
 	now := uint64(0)
 	const pid = 1 << 30 // no process of this machine

@@ -216,7 +216,9 @@ func (r *recorder) load() error {
 	if err != nil {
 		return fmt.Errorf("count the CPUs: %w", err)
 	}
-	spec.Maps["scratches"].MaxEntries *= uint32(cpus)
+	for _, name := range []string{"scratches", "lost"} {
+		spec.Maps[name].MaxEntries *= uint32(cpus)
+	}
 	vars := map[string]any{
 		"stacks_by":   waysOfStacks[r.opts.Stacks],
 		"stack_bytes": uint32(r.opts.StackSize &^ 7),
@@ -243,6 +245,9 @@ func (r *recorder) load() error {
 	}
 	if r.ring, err = openRing(r.objs.Events); err != nil {
 		return fmt.Errorf("open the ring: %w", err)
+	}
+	if r.loss, err = newLedger(r.objs.Lost, monotonic()); err != nil {
+		return fmt.Errorf("map the counters of what is lost: %w", err)
 	}
 	return nil
 }
