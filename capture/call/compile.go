@@ -27,8 +27,10 @@ type Operand struct {
 	Offset int32 // of the memory, or what is added
 	Size   int   // bytes of the value
 	Signed bool
-	// InRecord: the value is the offset of a text in a tracepoint's record.
+	// InRecord: the value is the offset of a text in a tracepoint's record, from
+	// Behind bytes on.
 	InRecord bool
+	Behind   int32
 	// Inline: the text is at Offset itself, so many bytes.
 	Inline int
 }
@@ -180,6 +182,10 @@ func (c *compiler) fetch(v *declare.Value, text bool) (int, error) {
 	f.Base, f.Index, f.Scale = op.Slot, op.Index, op.Scale
 	steps := v.Steps
 	tail := v.Tail
+	if text && op.InRecord && len(v.Steps) == 0 {
+		f.Flags |= uint8(bpf.RawFetchFlagFetchInCtx)
+		tail += op.Behind
+	}
 	if op.Memory && (op.Inline == 0 || !text || len(v.Steps) > 0) {
 		if len(steps) == maxSteps {
 			return 0, c.fail(v.Col, "%s is in memory itself, which is one pointer more than can be followed", v.String())
@@ -208,9 +214,6 @@ func (c *compiler) fetch(v *declare.Value, text bool) (int, error) {
 	}
 	if signed {
 		f.Flags |= uint8(bpf.RawFetchFlagFetchSigned)
-	}
-	if text && op.InRecord && len(v.Steps) == 0 {
-		f.Flags |= uint8(bpf.RawFetchFlagFetchInCtx)
 	}
 	if v.AtReturn() {
 		f.Flags |= uint8(bpf.RawFetchFlagFetchLate)

@@ -78,7 +78,8 @@ func x86Operand(s string) (Operand, error) {
 		}
 		op.Offset = int32(off)
 	}
-	for name, into := range map[string]*uint8{m[2]: &op.Slot, m[3]: &op.Index} {
+	for i, into := range []*uint8{&op.Slot, &op.Index} {
+		name := m[2+i]
 		if name == "" {
 			continue
 		}
@@ -87,9 +88,6 @@ func x86Operand(s string) (Operand, error) {
 			return op, fmt.Errorf("no register %%%s can be read", name)
 		}
 		*into = r
-	}
-	if m[2] == m[3] { // one map key
-		op.Index = op.Slot
 	}
 	op.Scale = map[string]uint8{"2": 1, "4": 2, "8": 3}[m[4]]
 	return op, nil

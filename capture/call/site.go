@@ -132,11 +132,11 @@ func (t Tracepoint) Field(name string) (Operand, error) {
 		switch {
 		case f.Loc, f.RelLoc:
 			op.InRecord, op.Size = true, 2 // its length is in the upper half
+			if f.RelLoc {
+				op.Behind = f.Offset + int32(f.Size)
+			}
 		case f.Array:
 			op.Inline, op.Size = f.Size, 0
-		}
-		if f.RelLoc {
-			return op, fmt.Errorf("field %s is of a kind (__rel_loc) that cannot be read yet", name)
 		}
 		return op, nil
 	}

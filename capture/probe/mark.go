@@ -42,23 +42,32 @@ func (e *ELF) Marks(provider, name string) ([]Mark, error) {
 	if b := e.file.Section(".stapsdt.base"); b != nil {
 		base = b.Addr
 	}
-	var list []Mark
+	list, ok := e.notes(data, base, func(m *Mark) bool { return match1(provider, m.Provider) && match1(name, m.Name) })
+	if !ok {
+		return list, fmt.Errorf("read the marks of %s: .note.stapsdt is damaged", e.path)
+	}
+	return list, nil
+}
+
+// notes reads a section of notes. It reports false where they are damaged, with those
+// before.
+func (e *ELF) notes(data []byte, base uint64, wanted func(*Mark) bool) (list []Mark, ok bool) {
 	pad := func(n uint64) uint64 { return (n + 3) &^ 3 }
 	for len(data) >= 12 && len(list) < maxMarks {
 		order := e.file.ByteOrder
 		nameLen, descLen, kind := uint64(order.Uint32(data)), uint64(order.Uint32(data[4:])), order.Uint32(data[8:])
 		at := pad(12 + nameLen)
 		if at+descLen > uint64(len(data)) || nameLen > uint64(len(data)) || descLen > uint64(len(data)) {
-			return list, fmt.Errorf("read the marks of %s: .note.stapsdt is damaged", e.path)
+			return list, false
 		}
 		if desc := data[at : at+descLen]; kind == ntStapSDT && string(data[12:12+nameLen]) == "stapsdt\x00" {
-			if m, ok := e.mark(desc, base); ok && match1(provider, m.Provider) && match1(name, m.Name) {
+			if m, ok := e.mark(desc, base); ok && wanted(&m) {
 				list = append(list, m)
 			}
 		}
 		data = data[min(pad(at+descLen), uint64(len(data))):]
 	}
-	return list, nil
+	return list, true
 }
 
 func match1(pattern, s string) bool {
