@@ -102,6 +102,22 @@ static __always_inline void drop_left(struct caller *c, __u64 sp)
 	bpf_loop(MAX_LIVE, drop_one, &w, 0);
 }
 
+/* Whether there are calls to tell of. Loops need Linux 5.17, which the hooks that call
+ * this do without. */
+const volatile bool tell_left = false;
+
+/* The thread ends, or its image is replaced: it returns from no call any more. */
+static __always_inline void leave_all(__u64 key)
+{
+	struct caller *c = bpf_map_lookup_elem(&callers, &key);
+
+	if (!c)
+		return;
+	if (tell_left && c->calls)
+		drop_left(c, ~0ull);
+	bpf_map_delete_elem(&callers, &key);
+}
+
 static long depth_one(__u32 i, struct work *w)
 {
 	__u32 at = w->c->calls - 1 - i;

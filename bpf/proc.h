@@ -56,8 +56,9 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	/* No call survives, nor does the number of a thread that is not the first. */
 	bpf_map_delete_elem(&threads, &pid);
 	bpf_map_delete_elem(&threads, &tid);
-	bpf_map_delete_elem(&callers, &first);
-	bpf_map_delete_elem(&callers, &thread);
+	leave_all(first);
+	if (tid != pid)
+		leave_all(thread);
 	if (!is_target(pid)) {
 		if (!wanted(task))
 			return 0;
@@ -92,8 +93,8 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	/* Of threads that end together, each may see that the process is gone, and
 	 * the first to tell takes it off the targets. */
 	bpf_map_delete_elem(&threads, &tid);
-	bpf_map_delete_elem(&callers, &user);
-	bpf_map_delete_elem(&callers, &kernel);
+	leave_all(user);
+	leave_all(kernel);
 	if (!is_target(pid))
 		return 0;
 	if (gone)

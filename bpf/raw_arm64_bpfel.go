@@ -543,6 +543,7 @@ const (
 	RawVarStacksBy          = "stacks_by"
 	RawVarTargeted          = "targeted"
 	RawVarTcpAll            = "tcp_all"
+	RawVarTellLeft          = "tell_left"
 	RawVarTellMemory        = "tell_memory"
 	RawVarTextRoom          = "text_room"
 	RawVarTickNs            = "tick_ns"
@@ -671,6 +672,7 @@ type RawVariableSpecs struct {
 	StacksBy   *ebpf.VariableSpec `ebpf:"stacks_by"`
 	Targeted   *ebpf.VariableSpec `ebpf:"targeted"`
 	TcpAll     *ebpf.VariableSpec `ebpf:"tcp_all"`
+	TellLeft   *ebpf.VariableSpec `ebpf:"tell_left"`
 	TellMemory *ebpf.VariableSpec `ebpf:"tell_memory"`
 	TextRoom   *ebpf.VariableSpec `ebpf:"text_room"`
 	TickNs     *ebpf.VariableSpec `ebpf:"tick_ns"`
@@ -768,6 +770,7 @@ type RawVariables struct {
 	StacksBy   *ebpf.Variable `ebpf:"stacks_by"`
 	Targeted   *ebpf.Variable `ebpf:"targeted"`
 	TcpAll     *ebpf.Variable `ebpf:"tcp_all"`
+	TellLeft   *ebpf.Variable `ebpf:"tell_left"`
 	TellMemory *ebpf.Variable `ebpf:"tell_memory"`
 	TextRoom   *ebpf.Variable `ebpf:"text_room"`
 	TickNs     *ebpf.Variable `ebpf:"tick_ns"`
