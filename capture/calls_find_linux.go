@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tcap-dev/tcap/bpf"
@@ -98,11 +99,13 @@ func candidates(pattern string, pids []uint32) ([]probedFile, error) {
 		}
 	}
 	if len(files) == 0 {
-		errs = append(errs, fmt.Errorf("there is no such file: looked for %s", strings.Join(tried, ", ")))
+		errs = append(errs, fmt.Errorf("%w: looked for %s", errNoFile, strings.Join(tried, ", ")))
 		return nil, errors.Join(errs...)
 	}
 	return files, nil
 }
+
+var errNoFile = errors.New("there is no such file")
 
 // lookPath finds a name without a slash where the shell would.
 func lookPath(name string) string {
@@ -131,22 +134,32 @@ func mapped(pid uint32, pattern string, add func(open, path string) error) {
 	if err != nil {
 		return
 	}
-	resolved := pattern // maps have the file, declarations often a link to it
-	if real, err := filepath.EvalSymlinks(procPath(pid, "root") + pattern); err == nil {
-		resolved = strings.TrimPrefix(real, procPath(pid, "root"))
-	}
+	patterns := mappedAs(pid, pattern)
 	for _, m := range maps {
 		if !m.Exec || m.Inode == 0 {
 			continue
 		}
-		for _, p := range []string{pattern, resolved} {
-			if ok, err := filepath.Match(p, m.Path); ok && err == nil {
-				// What is left out here is found by its path, if it can be had at all.
-				_ = add(procPath(pid, "map_files", fmt.Sprintf("%x-%x", m.Start, m.End)), m.Path)
-				break
-			}
+		if slices.ContainsFunc(patterns, func(p string) bool { return isPath(p, m.Path) }) {
+			// What is left out here is found by its path, if it can be had at all.
+			_ = add(procPath(pid, "map_files", fmt.Sprintf("%x-%x", m.Start, m.End)), m.Path)
 		}
 	}
+}
+
+// mappedAs are the patterns of paths that a process maps a declared path by: maps
+// have the file, declarations often a link to it.
+func mappedAs(pid uint32, pattern string) []string {
+	root := procPath(pid, "root")
+	if real, err := filepath.EvalSymlinks(root + pattern); err == nil {
+		return []string{pattern, strings.TrimPrefix(real, root)}
+	}
+	return []string{pattern}
+}
+
+// isPath reports whether a path is one that a pattern means.
+func isPath(pattern, path string) bool {
+	ok, err := filepath.Match(pattern, path)
+	return ok && err == nil
 }
 
 // inFile finds the sites of a declaration in one file.

@@ -1,12 +1,10 @@
 package capture
 
 import (
-	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
 	"path"
-	"runtime"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -25,8 +23,7 @@ func (c *callProbes) findKernel(spec *Probe) ([]*callSite, error) {
 	if err := haveKprobes(spec.Decl.Kind); err != nil {
 		return nil, err
 	}
-	machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]
-	site, err := call.Function(machine, false)
+	site, err := nativeFunction()
 	if err != nil {
 		return nil, err
 	}

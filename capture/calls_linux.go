@@ -24,7 +24,8 @@ type callProbes struct {
 	chains map[uint32]int // sites by place
 	files  map[fileSymbols]bool
 
-	hitters   bool // a process became a target
+	awaited   []*Probe // whose files may be mapped later
+	hitters   bool     // a process became a target
 	args      []format.Arg
 	data      []byte
 	unentered uint64 // returns of functions that nobody knows by name
@@ -76,7 +77,7 @@ func (r *recorder) resolveCalls() error {
 	for i := range r.opts.Probes {
 		spec := &r.opts.Probes[i]
 		found, err := c.find(spec, pids)
-		if err != nil {
+		if err = c.await(spec, err); err != nil {
 			if !spec.Optional {
 				return declared(spec, err)
 			}
@@ -89,7 +90,10 @@ func (r *recorder) resolveCalls() error {
 	if len(c.sites) > maxSites {
 		return &OptionError{fmt.Errorf("the declared probes have %d places, at most %d can be recorded: narrow the patterns", len(c.sites), maxSites)}
 	}
-	var programs []*call.Program
+	programs, err := c.awaitedPrograms()
+	if err != nil {
+		return err
+	}
 	for _, s := range c.sites {
 		programs = append(programs, s.program)
 	}
@@ -147,6 +151,9 @@ func (r *recorder) attachCalls() error {
 	if err := c.attach(0); err != nil {
 		return err
 	}
+	if len(c.awaited) > 0 {
+		r.modules.opened = append(r.modules.opened, c.appeared)
+	}
 	if r.opts.targeted() {
 		return nil
 	}
@@ -176,6 +183,11 @@ func (c *callProbes) armProcess(pid uint32) error {
 		}
 		c.sites = append(c.sites, found...)
 	}
+	return c.attachFrom(first)
+}
+
+// attachFrom attaches the sites from first on, as far as there is room for them.
+func (c *callProbes) attachFrom(first int) error {
 	if len(c.sites) > c.room {
 		c.sites = c.sites[:c.room]
 		if err := c.warn(fmt.Sprintf("the declared probes are in more than %d places: what was found last is not recorded", c.room)); err != nil {

@@ -18,7 +18,9 @@ func (r *recorder) wantStacks() bool {
 }
 
 // needsCode reports whether it must be known what code comes and goes.
-func (c *callProbes) needsCode() bool { return c.r.wantStacks() && c.r.opts.Stacks == StacksDwarf }
+func (c *callProbes) needsCode() bool {
+	return len(c.awaited) > 0 || c.r.wantStacks() && c.r.opts.Stacks == StacksDwarf
+}
 
 // followsHits reports whether processes become targets by hitting a probe.
 func (r *recorder) followsHits() bool {

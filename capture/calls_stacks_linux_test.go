@@ -2,8 +2,10 @@ package capture_test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -21,9 +23,17 @@ var (
 		"usdt:@:demo:inside(n=i64(arg0)){stack}", "tracepoint:syscalls:sys_enter_getpgid{stack}",
 	}
 	stackInner = map[string][]string{
-		"uprobe:": {}, "uretprobe:": {}, "usdt:": {"marked"}, "tracepoint:": {"asks"},
+		"uprobe:": {}, "uretprobe:": {}, "usdt:": {"marked"}, "tracepoint:": {"asks"}, "kprobe:": {"asks"},
 	}
 )
+
+// allStackProbes are stackProbes, and a function of the kernel where that can be probed.
+func allStackProbes() []string {
+	if _, err := os.Stat("/sys/bus/event_source/devices/kprobe"); err != nil || runtime.GOARCH != "amd64" {
+		return stackProbes
+	}
+	return append(slices.Clone(stackProbes), "kprobe:__x64_sys_getpgid{stack}")
+}
 
 // checkCallStacks wants so many calls from each caller at each probe, each with
 // its stack, up to and with the function outermost.
@@ -79,10 +89,11 @@ func TestCallStacks(t *testing.T) {
 			const n = 200
 			o, said := options(t)
 			o.Packs = nil
-			o.Probes = declarations(t, program, stackProbes...)
+			probes := allStackProbes()
+			o.Probes = declarations(t, program, probes...)
 			res := recordWith(t, o, said, program, fmt.Sprint(n))
 			list, notes := calls(t, res.path)
-			checkCallStacks(t, list, len(stackProbes), n, "_start")
+			checkCallStacks(t, list, len(probes), n, "_start")
 			if notes != "" {
 				t.Errorf("notes: %s", notes)
 			}

@@ -26,7 +26,7 @@ func (r *recorder) attachHeap() error {
 	}
 	r.heap = &heapProbes{targetProbes: at, functions: map[uint32]uint32{}, armed: map[moduleKey]bool{}}
 	r.heap.targetProbes.arm = r.heap.arm
-	r.modules.opened = r.heap.appeared
+	r.modules.opened = append(r.modules.opened, r.heap.appeared)
 	if tfs == nil {
 		return r.heap.warn("tracefs cannot be used: children of targets are recorded from a moment after their birth, mappings not at all; see `tcap doctor`")
 	}

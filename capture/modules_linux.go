@@ -36,8 +36,8 @@ type modules struct {
 	room  int      // files that may still be kept open
 	// Unnamed counts mappings of files that were not, whose frames get no names.
 	Unnamed uint64
-	// opened is called with each module that is seen for the first time.
-	opened func(pid uint32, m *module)
+	// opened are called with each module that is seen for the first time.
+	opened []func(pid uint32, m *module)
 }
 
 // newModules leaves half of the descriptors to the rest of the recorder: without
@@ -144,8 +144,8 @@ func (ms *modules) add(pid uint32, key moduleKey, mod *module) *module {
 	if dir := filepath.Dir(mod.path); len(ms.dirs) < maxDirs && !slices.Contains(ms.dirs, dir) {
 		ms.dirs = append(ms.dirs, dir)
 	}
-	if ms.opened != nil {
-		ms.opened(pid, mod)
+	for _, tell := range ms.opened {
+		tell(pid, mod)
 	}
 	return mod
 }

@@ -1,5 +1,6 @@
 /* Calls whose truth is known: each mode prints what a recording must show. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -99,6 +100,25 @@ KEEP int waits(int n)
 	return n;
 }
 
+KEEP int exits(int n)
+{
+	if (n)
+		exits(n - 1);
+	_exit(0);
+	return n;
+}
+
+KEEP int reads(int n) /* it returns when a line arrives */
+{
+	char line[16];
+
+	printf("reading\n");
+	fflush(stdout);
+	if (read(0, line, sizeof(line)) < 0)
+		return -1;
+	return n + 1;
+}
+
 static void callback(void) {}
 
 static void args(int n)
@@ -157,8 +177,19 @@ static void texts(void)
 int main(int argc, char **argv)
 {
 	const char *mode = argv[1];
-	int n = argc > 2 ? atoi(argv[2]) : 1;
+	int n;
 
+	if (argc > 2 && !strcmp(mode, "later")) { /* the rest, when a line has arrived */
+		char line[16];
+
+		printf("ready\n");
+		fflush(stdout);
+		if (read(0, line, sizeof(line)) < 0)
+			return 1;
+		mode = (++argv)[1];
+		argc--;
+	}
+	n = argc > 2 ? atoi(argv[2]) : 1;
 	if (!strcmp(mode, "args"))
 		args(n);
 	else if (!strcmp(mode, "threads"))
@@ -188,6 +219,21 @@ int main(int argc, char **argv)
 				_exit(0);
 			} else
 				wait(NULL);
+	} else if (!strcmp(mode, "exits")) {
+		exits(n);
+	} else if (!strcmp(mode, "reads")) {
+		for (int i = 0; i < n; i++)
+			reads(i);
+	} else if (!strcmp(mode, "loads")) { /* a library */
+		long (*plugin)(long);
+		void *lib = dlopen(argv[2], RTLD_NOW);
+
+		if (!lib || !(plugin = dlsym(lib, "plugin")))
+			return 3;
+		for (long i = 0; i < atol(argv[3]); i++) {
+			reads(i);
+			plugin(i);
+		}
 	} else if (!strcmp(mode, "waits")) {
 		last(1);
 		waits(n);
