@@ -76,7 +76,7 @@ func TestCallsOfProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyOf(t, callsProgram(t, "-static"), root+"/opt/app")
-	for _, c := range []struct {
+	for _, c := range some([]struct {
 		name, path string // as the process knows it
 		attr       *syscall.SysProcAttr
 		begun      func(path string)
@@ -92,7 +92,7 @@ func TestCallsOfProcesses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-	} {
+	}) {
 		t.Run(c.name, func(t *testing.T) {
 			p := startLater(t, c.attr, c.path, "later", "args", "2")
 			if c.begun != nil {
@@ -117,7 +117,7 @@ func TestCallsOfProcesses(t *testing.T) {
 func TestCallsOfLater(t *testing.T) {
 	program := callsProgram(t)
 	plugin := kerneltest.Build(t, "../testdata/programs/calls/plugin.c", "-O2", "-shared", "-fPIC")
-	for _, pattern := range []string{"plugin.so", "*.so"} {
+	for _, pattern := range some([]string{"plugin.so", "*.so"}) {
 		t.Run(pattern, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "plugin.so")
