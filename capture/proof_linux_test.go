@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tcap-dev/tcap/capture"
 	"github.com/tcap-dev/tcap/capture/kerneltest"
@@ -131,7 +132,7 @@ func rust(t *testing.T, source string) string {
 // heaptrack takes inside the program and gdb at a breakpoint, the latter with inlined
 // functions and lines.
 func TestStackOracles(t *testing.T) {
-	for _, c := range []struct {
+	for _, c := range some([]struct {
 		name  string
 		build func() string
 		args  []string
@@ -139,7 +140,7 @@ func TestStackOracles(t *testing.T) {
 		{"C", func() string { return buildStack(t, "stack.c") }, []string{"plain"}},
 		{"C++", func() string { return buildStack(t, "stack.cpp", "-std=c++17", "-lstdc++") }, nil},
 		{"Rust", func() string { return rust(t, stackPrograms+"stack.rs") }, nil},
-	} {
+	}) {
 		t.Run(c.name, func(t *testing.T) {
 			argv := append([]string{c.build()}, c.args...)
 			said, path := recordStacks(t, nil, argv...)
@@ -227,21 +228,44 @@ func install(t *testing.T, programs map[string]string) {
 // another one took, is unwound and named by the files that it runs, both if tcap saw
 // them and if it came later.
 func TestStackReplaced(t *testing.T) {
-	t.Run("while recorded", func(t *testing.T) {
-		said, path := recordStacks(t, nil, replaceable(t)...)
-		checkStacks(t, said, path)
-		wholeStacks(t, path)
-	})
-	t.Run("before", func(t *testing.T) {
-		p := start(t, replaceable(t)...)
-		p.await("ready")
-		rec := attachTo(t, p)
-		p.tell('.')
-		p.wait()
-		r := rec.ended(p.all.String())
-		checkStacks(t, p.all.String(), r.path)
-		wholeStacks(t, r.path)
-	})
+	for _, c := range []struct{ name, attach string }{{"while recorded", "begun"}, {"before", "replaced"}} {
+		t.Run(c.name, func(t *testing.T) {
+			argv := replaceable(t)
+			p := start(t, argv...)
+			var rec *recording
+			for _, word := range []string{"begun", "loaded", "replaced"} {
+				p.await(word)
+				if word == c.attach {
+					rec = attachTo(t, p)
+				}
+				if rec != nil && word == "loaded" {
+					awaitOpened(t, argv[3])
+				}
+				p.tell('.')
+			}
+			p.wait()
+			r := rec.ended(p.all.String())
+			checkStacks(t, p.all.String(), r.path)
+			wholeStacks(t, r.path)
+		})
+	}
+}
+
+// awaitOpened waits until this process, which is also the recorder, has a file open.
+func awaitOpened(t *testing.T, path string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		fds, err := filepath.Glob("/proc/self/fd/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fd := range fds {
+			if to, err := os.Readlink(fd); err == nil && to == path {
+				return
+			}
+		}
+	}
+	t.Fatalf("the recorder did not open %s", path)
 }
 
 // TestStackTrampolines: where the return of a caller is probed, the kernel has put a

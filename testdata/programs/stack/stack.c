@@ -169,22 +169,29 @@ static void libraries(char **paths, int n)
 	}
 }
 
+static void await(const char *what)
+{
+	puts(what);
+	fflush(stdout);
+	getchar();
+}
+
 /*
  * Removes the program's file, and puts another library in the place of the one that
  * runs; whoever comes later finds the wrong ones.
  */
 static void replaced(char *self, char **paths)
 {
+	await("begun");
 	void *lib = dlopen(paths[0], RTLD_NOW);
 	void (*work)(size_t) = lib ? (void (*)(size_t))dlsym(lib, "work") : NULL;
 
+	await("loaded");
 	if (!work || unlink(self) || rename(paths[1], paths[0])) {
 		printf("error=it could not be replaced\n");
 		exit(1);
 	}
-	puts("ready");
-	fflush(stdout);
-	getchar();
+	await("replaced");
 	work(next_size);
 	tell("alpha work replaced main");
 	aligned();
