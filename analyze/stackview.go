@@ -17,7 +17,7 @@ type cost struct {
 	name   string
 	title  string
 	column export.Column // what it is
-	beside export.Column // what is shown beside it
+	beside export.Column // what is shown beside it, if it has a head
 }
 
 // inBytes and inBlocks make a cost of an amount whose blocks are at an index
@@ -125,11 +125,15 @@ func (v *stackView) groups(list []export.Sample) []*export.Group {
 func (v *stackView) draw(t *export.Text, list []export.Sample) {
 	grain := cmp.Or(v.byCode(), export.ByFunction)
 	list = v.samples(list)
+	columns := []export.Column{v.chosen().column, v.chosen().beside}
+	if columns[1].Head == "" {
+		columns = columns[:1]
+	}
 	for _, callers := range []bool{false, true} {
 		if callers && v.callers || !callers && v.tree {
 			t.Line("%s:", v.chosen().title)
 			t.Tree(list, export.TreeView{
-				Columns: []export.Column{v.chosen().column, v.chosen().beside}, Grain: grain, Callers: callers, MinPercent: v.minPercent,
+				Columns: columns, Grain: grain, Callers: callers, MinPercent: v.minPercent,
 			})
 			t.Line("")
 		}

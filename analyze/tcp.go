@@ -41,12 +41,23 @@ var tcpKinds = format.NewKindSet(format.KindTCPEndpoints, format.KindTCPState, f
 // filter says: what happened before a window decides what happened in it.
 func (o *tcpOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
 	t := newTCPTracker()
-	for e, err := range r.Events(format.Filter{Kinds: tcpKinds}) {
+	kinds, stacks := tcpKinds, tcpStackCounter{}
+	if o.trees.tree || o.trees.callers {
+		o.stacks = true
+	}
+	if o.stacks {
+		kinds.Add(format.KindTCPStack)
+	}
+	for e, err := range r.Events(format.Filter{Kinds: kinds}) {
 		if isCorrupt(err) {
 			continue // told by Describe
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read TCP events: %w", err)
+		}
+		if e.Kind == format.KindTCPStack {
+			stacks.put(e)
+			continue
 		}
 		t.event(e)
 		if e.Seq%4096 == 0 && ctx.Err() != nil {
@@ -64,6 +75,9 @@ func (o *tcpOptions) Run(ctx context.Context, r *format.Reader, f format.Filter)
 	}}
 	res := &tcpResult{opt: *o, capture: capture, complete: complete, view: view}
 	res.pick(t, o.owners(f))
+	if o.stacks {
+		return res.stacks(stacks, r), nil
+	}
 	return res, nil
 }
 
@@ -92,7 +106,7 @@ func (r *tcpResult) pick(t *tcpTracker, f format.Filter) {
 	order := tcpOrders[r.opt.order()]
 	slices.SortStableFunc(r.conns, func(a, b *tcpConn) int { return order(r.view, a, b) })
 	r.all = len(r.conns)
-	if r.opt.top > 0 && !r.opt.summary {
+	if r.opt.top > 0 && !r.opt.summary && !r.opt.stacks {
 		r.conns = r.conns[:int(min(r.opt.top, uint(r.all)))]
 	}
 }

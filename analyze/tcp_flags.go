@@ -28,6 +28,9 @@ type tcpOptions struct {
 	sort     choice
 	top      uint
 	summary  bool
+
+	stacks bool
+	trees  stackView // of stacks
 }
 
 func (o *tcpOptions) register(fs *pflag.FlagSet) {
@@ -51,6 +54,9 @@ func (o *tcpOptions) register(fs *pflag.FlagSet) {
 	fs.Var(&o.sort, "sort", "`ORDER` of the rows: "+strings.Join(o.sort.of, ", ")+" (opened; with -s closed)")
 	fs.UintVar(&o.top, "top", 0, "at most `N` rows (per table of --summary: 10); 0 is all")
 	fs.BoolVar(&o.summary, "summary", false, "totals, failures, remotes, processes and latencies instead of a row each")
+	fs.BoolVar(&o.stacks, "stacks", false, "where the kernel was when connections changed, instead of a row each (record --kernel-stacks)")
+	o.trees = stackView{costs: tcpStackCosts, allFrames: true, cost: choice{is: tcpStackCosts[0].name}}
+	o.trees.withTrees(fs)
 }
 
 // order is that of the rows.

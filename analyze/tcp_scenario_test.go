@@ -80,8 +80,13 @@ func TestTCPScenarios(t *testing.T) {
 				if !ok {
 					continue
 				}
-				got := runTCP(t, s.Reader, format.Filter{}, strings.Fields(flags)...)
+				got := runAnalysis(t, "tcp", s.Reader, format.Filter{}, strings.Fields(flags)...)
 				s.Golden(t, "want/"+name, render(t, got, "text", 80))
+				for _, other := range []string{"json", "csv", "folded"} {
+					if _, ok := s.Section("want/" + name + "." + other); ok {
+						s.Golden(t, "want/"+name+"."+other, render(t, got, other, 0))
+					}
+				}
 			}
 			if _, ok := s.Section("want/json"); ok {
 				s.Golden(t, "want/json", render(t, res, "json", 0))

@@ -49,6 +49,7 @@ enum kind {
 	TcpEnded,
 	Called,
 	Snapshot,
+	TcpStack,
 	Count,
 };
 
@@ -301,6 +302,23 @@ struct tcp_reset { /* aux: 1 received, state; 8 bits each; reason */
 	__u64 conn;
 };
 
+/* At what moment of a connection a stack was taken. */
+enum tcp_moment {
+	AtState,
+	AtRetransmit,
+	AtResetSent,
+	AtResetReceived,
+};
+
+#define KERNEL_FRAMES 64
+
+struct tcp_stack { /* aux: tcp_moment, old state, new state; 8 bits each */
+	struct hdr hdr;
+	__u64 conn;
+	__s64 bytes; /* of addresses; negative: an errno */
+	__u64 ip[KERNEL_FRAMES]; /* innermost first; those of tcap's own program lead */
+};
+
 struct tcp_destroy { /* aux: retransmits */
 	struct hdr hdr;
 	__u64 conn;
@@ -375,6 +393,8 @@ union record {
 	struct tcp_retransmit tcp_retransmit;
 	struct tcp_reset tcp_reset;
 	struct tcp_destroy tcp_destroy;
+	struct tcp_stack tcp_stack;
+	enum tcp_moment tcp_moment_;
 	struct tcp_snapshot tcp_snapshot;
 	struct tcp_opened tcp_opened;
 	struct tcp_ended tcp_ended;

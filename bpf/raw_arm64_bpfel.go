@@ -165,7 +165,8 @@ const (
 	RawKindTcpEnded      RawKind = 23
 	RawKindCalled        RawKind = 24
 	RawKindSnapshot      RawKind = 25
-	RawKindCount         RawKind = 26
+	RawKindTcpStack      RawKind = 26
+	RawKindCount         RawKind = 27
 )
 
 type RawMap struct {
@@ -378,6 +379,15 @@ type RawTcpEndpoints struct {
 	Pad    [3]uint8
 }
 
+type RawTcpMoment uint32
+
+const (
+	RawTcpMomentAtState         RawTcpMoment = 0
+	RawTcpMomentAtRetransmit    RawTcpMoment = 1
+	RawTcpMomentAtResetSent     RawTcpMoment = 2
+	RawTcpMomentAtResetReceived RawTcpMoment = 3
+)
+
 type RawTcpOpened struct {
 	_      structs.HostLayout
 	State  RawTcpState
@@ -416,6 +426,14 @@ type RawTcpSnapshot struct {
 	Srtt        uint32
 	MinRtt      uint32
 	Pad         uint32
+}
+
+type RawTcpStack struct {
+	_     structs.HostLayout
+	Hdr   RawHdr
+	Conn  uint64
+	Bytes int64
+	Ip    [64]uint64
 }
 
 type RawTcpState struct {
@@ -476,79 +494,83 @@ type RawWho struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	RawMapAccepted          = "accepted"
-	RawMapCallers           = "callers"
-	RawMapClosing           = "closing"
-	RawMapCodes             = "codes"
-	RawMapComms             = "comms"
-	RawMapConnections       = "connections"
-	RawMapConnects          = "connects"
-	RawMapEdges             = "edges"
-	RawMapEvents            = "events"
-	RawMapFunctions         = "functions"
-	RawMapListeners         = "listeners"
-	RawMapListening         = "listening"
-	RawMapLost              = "lost"
-	RawMapNoCaller          = "no_caller"
-	RawMapPlaces            = "places"
-	RawMapProbes            = "probes"
-	RawMapScratches         = "scratches"
-	RawMapSeen              = "seen"
-	RawMapSignatures        = "signatures"
-	RawMapStacks            = "stacks"
-	RawMapSteps             = "steps"
-	RawMapTargets           = "targets"
-	RawMapThreads           = "threads"
-	RawMapWays              = "ways"
-	RawProgCallEnter        = "call_enter"
-	RawProgCallKernel       = "call_kernel"
-	RawProgCallKernelReturn = "call_kernel_return"
-	RawProgCallReturn       = "call_return"
-	RawProgCallTracepoint   = "call_tracepoint"
-	RawProgCodeThere        = "code_there"
-	RawProgEnterClose       = "enter_close"
-	RawProgEnterConnect     = "enter_connect"
-	RawProgEnterShutdown    = "enter_shutdown"
-	RawProgExitAccept       = "exit_accept"
-	RawProgExitAccept4      = "exit_accept4"
-	RawProgExitBrk          = "exit_brk"
-	RawProgExitConnect      = "exit_connect"
-	RawProgExitMmap         = "exit_mmap"
-	RawProgExitMprotect     = "exit_mprotect"
-	RawProgExitMremap       = "exit_mremap"
-	RawProgExitMunmap       = "exit_munmap"
-	RawProgHeapEnter        = "heap_enter"
-	RawProgHeapFree         = "heap_free"
-	RawProgHeapReturn       = "heap_return"
-	RawProgProcessExec      = "process_exec"
-	RawProgProcessExit      = "process_exit"
-	RawProgProcessFork      = "process_fork"
-	RawProgSpaceGone        = "space_gone"
-	RawProgTaskRenamed      = "task_renamed"
-	RawProgTcpChanged       = "tcp_changed"
-	RawProgTcpChangedAgain  = "tcp_changed_again"
-	RawProgTcpDestroyed     = "tcp_destroyed"
-	RawProgTcpResetReceived = "tcp_reset_received"
-	RawProgTcpResetSent     = "tcp_reset_sent"
-	RawProgTcpRetransmitted = "tcp_retransmitted"
-	RawProgTcpSockets       = "tcp_sockets"
-	RawVarCallerRoom        = "caller_room"
-	RawVarCodeNumber        = "code_number"
-	RawVarFollowHits        = "follow_hits"
-	RawVarLastWalk          = "last_walk"
-	RawVarMatchComms        = "match_comms"
-	RawVarRecordRoom        = "record_room"
-	RawVarRecorder          = "recorder"
-	RawVarStackBytes        = "stack_bytes"
-	RawVarStacksBy          = "stacks_by"
-	RawVarTargeted          = "targeted"
-	RawVarTcpAll            = "tcp_all"
-	RawVarTellLeft          = "tell_left"
-	RawVarTellMemory        = "tell_memory"
-	RawVarTextRoom          = "text_room"
-	RawVarTickNs            = "tick_ns"
-	RawVarWakeForks         = "wake_forks"
-	RawVarWalk              = "walk"
+	RawMapAccepted               = "accepted"
+	RawMapCallers                = "callers"
+	RawMapClosing                = "closing"
+	RawMapCodes                  = "codes"
+	RawMapComms                  = "comms"
+	RawMapConnections            = "connections"
+	RawMapConnects               = "connects"
+	RawMapEdges                  = "edges"
+	RawMapEvents                 = "events"
+	RawMapFunctions              = "functions"
+	RawMapListeners              = "listeners"
+	RawMapListening              = "listening"
+	RawMapLost                   = "lost"
+	RawMapNoCaller               = "no_caller"
+	RawMapPlaces                 = "places"
+	RawMapProbes                 = "probes"
+	RawMapScratches              = "scratches"
+	RawMapSeen                   = "seen"
+	RawMapSignatures             = "signatures"
+	RawMapStacks                 = "stacks"
+	RawMapSteps                  = "steps"
+	RawMapTargets                = "targets"
+	RawMapThreads                = "threads"
+	RawMapWays                   = "ways"
+	RawProgCallEnter             = "call_enter"
+	RawProgCallKernel            = "call_kernel"
+	RawProgCallKernelReturn      = "call_kernel_return"
+	RawProgCallReturn            = "call_return"
+	RawProgCallTracepoint        = "call_tracepoint"
+	RawProgCodeThere             = "code_there"
+	RawProgEnterClose            = "enter_close"
+	RawProgEnterConnect          = "enter_connect"
+	RawProgEnterShutdown         = "enter_shutdown"
+	RawProgExitAccept            = "exit_accept"
+	RawProgExitAccept4           = "exit_accept4"
+	RawProgExitBrk               = "exit_brk"
+	RawProgExitConnect           = "exit_connect"
+	RawProgExitMmap              = "exit_mmap"
+	RawProgExitMprotect          = "exit_mprotect"
+	RawProgExitMremap            = "exit_mremap"
+	RawProgExitMunmap            = "exit_munmap"
+	RawProgHeapEnter             = "heap_enter"
+	RawProgHeapFree              = "heap_free"
+	RawProgHeapReturn            = "heap_return"
+	RawProgProcessExec           = "process_exec"
+	RawProgProcessExit           = "process_exit"
+	RawProgProcessFork           = "process_fork"
+	RawProgSpaceGone             = "space_gone"
+	RawProgTaskRenamed           = "task_renamed"
+	RawProgTcpChanged            = "tcp_changed"
+	RawProgTcpChangedAgain       = "tcp_changed_again"
+	RawProgTcpDestroyed          = "tcp_destroyed"
+	RawProgTcpResetReceived      = "tcp_reset_received"
+	RawProgTcpResetReceivedStack = "tcp_reset_received_stack"
+	RawProgTcpResetSent          = "tcp_reset_sent"
+	RawProgTcpResetSentStack     = "tcp_reset_sent_stack"
+	RawProgTcpRetransmitStack    = "tcp_retransmit_stack"
+	RawProgTcpRetransmitted      = "tcp_retransmitted"
+	RawProgTcpSockets            = "tcp_sockets"
+	RawProgTcpStateStack         = "tcp_state_stack"
+	RawVarCallerRoom             = "caller_room"
+	RawVarCodeNumber             = "code_number"
+	RawVarFollowHits             = "follow_hits"
+	RawVarLastWalk               = "last_walk"
+	RawVarMatchComms             = "match_comms"
+	RawVarRecordRoom             = "record_room"
+	RawVarRecorder               = "recorder"
+	RawVarStackBytes             = "stack_bytes"
+	RawVarStacksBy               = "stacks_by"
+	RawVarTargeted               = "targeted"
+	RawVarTcpAll                 = "tcp_all"
+	RawVarTellLeft               = "tell_left"
+	RawVarTellMemory             = "tell_memory"
+	RawVarTextRoom               = "text_room"
+	RawVarTickNs                 = "tick_ns"
+	RawVarWakeForks              = "wake_forks"
+	RawVarWalk                   = "walk"
 )
 
 // LoadRaw returns the embedded CollectionSpec for Raw.
@@ -593,38 +615,42 @@ type RawSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawProgramSpecs struct {
-	CallEnter        *ebpf.ProgramSpec `ebpf:"call_enter"`
-	CallKernel       *ebpf.ProgramSpec `ebpf:"call_kernel"`
-	CallKernelReturn *ebpf.ProgramSpec `ebpf:"call_kernel_return"`
-	CallReturn       *ebpf.ProgramSpec `ebpf:"call_return"`
-	CallTracepoint   *ebpf.ProgramSpec `ebpf:"call_tracepoint"`
-	CodeThere        *ebpf.ProgramSpec `ebpf:"code_there"`
-	EnterClose       *ebpf.ProgramSpec `ebpf:"enter_close"`
-	EnterConnect     *ebpf.ProgramSpec `ebpf:"enter_connect"`
-	EnterShutdown    *ebpf.ProgramSpec `ebpf:"enter_shutdown"`
-	ExitAccept       *ebpf.ProgramSpec `ebpf:"exit_accept"`
-	ExitAccept4      *ebpf.ProgramSpec `ebpf:"exit_accept4"`
-	ExitBrk          *ebpf.ProgramSpec `ebpf:"exit_brk"`
-	ExitConnect      *ebpf.ProgramSpec `ebpf:"exit_connect"`
-	ExitMmap         *ebpf.ProgramSpec `ebpf:"exit_mmap"`
-	ExitMprotect     *ebpf.ProgramSpec `ebpf:"exit_mprotect"`
-	ExitMremap       *ebpf.ProgramSpec `ebpf:"exit_mremap"`
-	ExitMunmap       *ebpf.ProgramSpec `ebpf:"exit_munmap"`
-	HeapEnter        *ebpf.ProgramSpec `ebpf:"heap_enter"`
-	HeapFree         *ebpf.ProgramSpec `ebpf:"heap_free"`
-	HeapReturn       *ebpf.ProgramSpec `ebpf:"heap_return"`
-	ProcessExec      *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExit      *ebpf.ProgramSpec `ebpf:"process_exit"`
-	ProcessFork      *ebpf.ProgramSpec `ebpf:"process_fork"`
-	SpaceGone        *ebpf.ProgramSpec `ebpf:"space_gone"`
-	TaskRenamed      *ebpf.ProgramSpec `ebpf:"task_renamed"`
-	TcpChanged       *ebpf.ProgramSpec `ebpf:"tcp_changed"`
-	TcpChangedAgain  *ebpf.ProgramSpec `ebpf:"tcp_changed_again"`
-	TcpDestroyed     *ebpf.ProgramSpec `ebpf:"tcp_destroyed"`
-	TcpResetReceived *ebpf.ProgramSpec `ebpf:"tcp_reset_received"`
-	TcpResetSent     *ebpf.ProgramSpec `ebpf:"tcp_reset_sent"`
-	TcpRetransmitted *ebpf.ProgramSpec `ebpf:"tcp_retransmitted"`
-	TcpSockets       *ebpf.ProgramSpec `ebpf:"tcp_sockets"`
+	CallEnter             *ebpf.ProgramSpec `ebpf:"call_enter"`
+	CallKernel            *ebpf.ProgramSpec `ebpf:"call_kernel"`
+	CallKernelReturn      *ebpf.ProgramSpec `ebpf:"call_kernel_return"`
+	CallReturn            *ebpf.ProgramSpec `ebpf:"call_return"`
+	CallTracepoint        *ebpf.ProgramSpec `ebpf:"call_tracepoint"`
+	CodeThere             *ebpf.ProgramSpec `ebpf:"code_there"`
+	EnterClose            *ebpf.ProgramSpec `ebpf:"enter_close"`
+	EnterConnect          *ebpf.ProgramSpec `ebpf:"enter_connect"`
+	EnterShutdown         *ebpf.ProgramSpec `ebpf:"enter_shutdown"`
+	ExitAccept            *ebpf.ProgramSpec `ebpf:"exit_accept"`
+	ExitAccept4           *ebpf.ProgramSpec `ebpf:"exit_accept4"`
+	ExitBrk               *ebpf.ProgramSpec `ebpf:"exit_brk"`
+	ExitConnect           *ebpf.ProgramSpec `ebpf:"exit_connect"`
+	ExitMmap              *ebpf.ProgramSpec `ebpf:"exit_mmap"`
+	ExitMprotect          *ebpf.ProgramSpec `ebpf:"exit_mprotect"`
+	ExitMremap            *ebpf.ProgramSpec `ebpf:"exit_mremap"`
+	ExitMunmap            *ebpf.ProgramSpec `ebpf:"exit_munmap"`
+	HeapEnter             *ebpf.ProgramSpec `ebpf:"heap_enter"`
+	HeapFree              *ebpf.ProgramSpec `ebpf:"heap_free"`
+	HeapReturn            *ebpf.ProgramSpec `ebpf:"heap_return"`
+	ProcessExec           *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExit           *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessFork           *ebpf.ProgramSpec `ebpf:"process_fork"`
+	SpaceGone             *ebpf.ProgramSpec `ebpf:"space_gone"`
+	TaskRenamed           *ebpf.ProgramSpec `ebpf:"task_renamed"`
+	TcpChanged            *ebpf.ProgramSpec `ebpf:"tcp_changed"`
+	TcpChangedAgain       *ebpf.ProgramSpec `ebpf:"tcp_changed_again"`
+	TcpDestroyed          *ebpf.ProgramSpec `ebpf:"tcp_destroyed"`
+	TcpResetReceived      *ebpf.ProgramSpec `ebpf:"tcp_reset_received"`
+	TcpResetReceivedStack *ebpf.ProgramSpec `ebpf:"tcp_reset_received_stack"`
+	TcpResetSent          *ebpf.ProgramSpec `ebpf:"tcp_reset_sent"`
+	TcpResetSentStack     *ebpf.ProgramSpec `ebpf:"tcp_reset_sent_stack"`
+	TcpRetransmitStack    *ebpf.ProgramSpec `ebpf:"tcp_retransmit_stack"`
+	TcpRetransmitted      *ebpf.ProgramSpec `ebpf:"tcp_retransmitted"`
+	TcpSockets            *ebpf.ProgramSpec `ebpf:"tcp_sockets"`
+	TcpStateStack         *ebpf.ProgramSpec `ebpf:"tcp_state_stack"`
 }
 
 // RawMapSpecs contains maps before they are loaded into the kernel.
@@ -782,38 +808,42 @@ type RawVariables struct {
 //
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawPrograms struct {
-	CallEnter        *ebpf.Program `ebpf:"call_enter"`
-	CallKernel       *ebpf.Program `ebpf:"call_kernel"`
-	CallKernelReturn *ebpf.Program `ebpf:"call_kernel_return"`
-	CallReturn       *ebpf.Program `ebpf:"call_return"`
-	CallTracepoint   *ebpf.Program `ebpf:"call_tracepoint"`
-	CodeThere        *ebpf.Program `ebpf:"code_there"`
-	EnterClose       *ebpf.Program `ebpf:"enter_close"`
-	EnterConnect     *ebpf.Program `ebpf:"enter_connect"`
-	EnterShutdown    *ebpf.Program `ebpf:"enter_shutdown"`
-	ExitAccept       *ebpf.Program `ebpf:"exit_accept"`
-	ExitAccept4      *ebpf.Program `ebpf:"exit_accept4"`
-	ExitBrk          *ebpf.Program `ebpf:"exit_brk"`
-	ExitConnect      *ebpf.Program `ebpf:"exit_connect"`
-	ExitMmap         *ebpf.Program `ebpf:"exit_mmap"`
-	ExitMprotect     *ebpf.Program `ebpf:"exit_mprotect"`
-	ExitMremap       *ebpf.Program `ebpf:"exit_mremap"`
-	ExitMunmap       *ebpf.Program `ebpf:"exit_munmap"`
-	HeapEnter        *ebpf.Program `ebpf:"heap_enter"`
-	HeapFree         *ebpf.Program `ebpf:"heap_free"`
-	HeapReturn       *ebpf.Program `ebpf:"heap_return"`
-	ProcessExec      *ebpf.Program `ebpf:"process_exec"`
-	ProcessExit      *ebpf.Program `ebpf:"process_exit"`
-	ProcessFork      *ebpf.Program `ebpf:"process_fork"`
-	SpaceGone        *ebpf.Program `ebpf:"space_gone"`
-	TaskRenamed      *ebpf.Program `ebpf:"task_renamed"`
-	TcpChanged       *ebpf.Program `ebpf:"tcp_changed"`
-	TcpChangedAgain  *ebpf.Program `ebpf:"tcp_changed_again"`
-	TcpDestroyed     *ebpf.Program `ebpf:"tcp_destroyed"`
-	TcpResetReceived *ebpf.Program `ebpf:"tcp_reset_received"`
-	TcpResetSent     *ebpf.Program `ebpf:"tcp_reset_sent"`
-	TcpRetransmitted *ebpf.Program `ebpf:"tcp_retransmitted"`
-	TcpSockets       *ebpf.Program `ebpf:"tcp_sockets"`
+	CallEnter             *ebpf.Program `ebpf:"call_enter"`
+	CallKernel            *ebpf.Program `ebpf:"call_kernel"`
+	CallKernelReturn      *ebpf.Program `ebpf:"call_kernel_return"`
+	CallReturn            *ebpf.Program `ebpf:"call_return"`
+	CallTracepoint        *ebpf.Program `ebpf:"call_tracepoint"`
+	CodeThere             *ebpf.Program `ebpf:"code_there"`
+	EnterClose            *ebpf.Program `ebpf:"enter_close"`
+	EnterConnect          *ebpf.Program `ebpf:"enter_connect"`
+	EnterShutdown         *ebpf.Program `ebpf:"enter_shutdown"`
+	ExitAccept            *ebpf.Program `ebpf:"exit_accept"`
+	ExitAccept4           *ebpf.Program `ebpf:"exit_accept4"`
+	ExitBrk               *ebpf.Program `ebpf:"exit_brk"`
+	ExitConnect           *ebpf.Program `ebpf:"exit_connect"`
+	ExitMmap              *ebpf.Program `ebpf:"exit_mmap"`
+	ExitMprotect          *ebpf.Program `ebpf:"exit_mprotect"`
+	ExitMremap            *ebpf.Program `ebpf:"exit_mremap"`
+	ExitMunmap            *ebpf.Program `ebpf:"exit_munmap"`
+	HeapEnter             *ebpf.Program `ebpf:"heap_enter"`
+	HeapFree              *ebpf.Program `ebpf:"heap_free"`
+	HeapReturn            *ebpf.Program `ebpf:"heap_return"`
+	ProcessExec           *ebpf.Program `ebpf:"process_exec"`
+	ProcessExit           *ebpf.Program `ebpf:"process_exit"`
+	ProcessFork           *ebpf.Program `ebpf:"process_fork"`
+	SpaceGone             *ebpf.Program `ebpf:"space_gone"`
+	TaskRenamed           *ebpf.Program `ebpf:"task_renamed"`
+	TcpChanged            *ebpf.Program `ebpf:"tcp_changed"`
+	TcpChangedAgain       *ebpf.Program `ebpf:"tcp_changed_again"`
+	TcpDestroyed          *ebpf.Program `ebpf:"tcp_destroyed"`
+	TcpResetReceived      *ebpf.Program `ebpf:"tcp_reset_received"`
+	TcpResetReceivedStack *ebpf.Program `ebpf:"tcp_reset_received_stack"`
+	TcpResetSent          *ebpf.Program `ebpf:"tcp_reset_sent"`
+	TcpResetSentStack     *ebpf.Program `ebpf:"tcp_reset_sent_stack"`
+	TcpRetransmitStack    *ebpf.Program `ebpf:"tcp_retransmit_stack"`
+	TcpRetransmitted      *ebpf.Program `ebpf:"tcp_retransmitted"`
+	TcpSockets            *ebpf.Program `ebpf:"tcp_sockets"`
+	TcpStateStack         *ebpf.Program `ebpf:"tcp_state_stack"`
 }
 
 func (p *RawPrograms) Close() error {
@@ -847,9 +877,13 @@ func (p *RawPrograms) Close() error {
 		p.TcpChangedAgain,
 		p.TcpDestroyed,
 		p.TcpResetReceived,
+		p.TcpResetReceivedStack,
 		p.TcpResetSent,
+		p.TcpResetSentStack,
+		p.TcpRetransmitStack,
 		p.TcpRetransmitted,
 		p.TcpSockets,
+		p.TcpStateStack,
 	)
 }
 

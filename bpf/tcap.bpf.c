@@ -31,5 +31,6 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #include "tcp_close.h"
 #include "tcp.h"
 #include "tcp_segment.h"
+#include "tcp_stack.h"
 #include "tcp_call.h"
 #include "tcp_iter.h"

@@ -31,6 +31,9 @@ type Options struct {
 	// Unwind says when stacks are unwound, for StacksDwarf: one of the Unwind
 	// constants; "": UnwindOnline.
 	Unwind string
+	// KernelStacks takes the kernel's stack at changes of TCP states, at
+	// retransmissions and resets.
+	KernelStacks bool
 	// DebugDirs are searched for separate debug files before /usr/lib/debug.
 	DebugDirs []string
 

@@ -76,6 +76,9 @@ func (o *Options) checkPacks() error {
 			return fmt.Errorf("-e %s: it makes every call of a process trap, so say whose: -p PID, --comm NAME or -- COMMAND", name)
 		}
 	}
+	if o.KernelStacks && !slices.Contains(o.packs(), "tcp") {
+		return errors.New("kernel stacks are of TCP events, which are not recorded: -e tcp")
+	}
 	return nil
 }
 

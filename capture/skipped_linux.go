@@ -33,6 +33,8 @@ func (r *recorder) tracepoints() []tracepointed {
 		{format.KindTCPAccept, o.ExitAccept}, {format.KindTCPAccept, o.ExitAccept4},
 		{format.KindTCPDestroy, o.TcpDestroyed}, {format.KindTCPRetransmit, o.TcpRetransmitted},
 		{format.KindTCPReset, o.TcpResetSent}, {format.KindTCPReset, o.TcpResetReceived},
+		{format.KindTCPStack, o.TcpStateStack}, {format.KindTCPStack, o.TcpRetransmitStack},
+		{format.KindTCPStack, o.TcpResetSentStack}, {format.KindTCPStack, o.TcpResetReceivedStack},
 	}
 }
 

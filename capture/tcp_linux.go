@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/tcap-dev/tcap/bpf"
+	"github.com/tcap-dev/tcap/capture/symbol"
 	"github.com/tcap-dev/tcap/capture/tcp"
 	"github.com/tcap-dev/tcap/format"
 )
@@ -15,6 +16,7 @@ import (
 type tcpProbes struct {
 	r     *recorder
 	links *tcp.Links
+	stack *kernelStacks // nil unless they are recorded
 	dec   tcp.Decoder
 	rows  [64]taskRow // by tid: of tasks that are no targets
 }
@@ -38,11 +40,30 @@ func (r *recorder) attachTCP() error {
 	}
 	r.closers = append(r.closers, links.Close)
 	r.tcp = &tcpProbes{r: r, links: links}
+	if r.opts.KernelStacks {
+		if err := r.tcp.attachStacks(); err != nil {
+			return err
+		}
+	}
 	for _, n := range notes {
 		if err := r.note(true, n); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// attachStacks begins the recording of the kernel's stacks, which were asked for.
+func (t *tcpProbes) attachStacks() error {
+	if err := t.links.AttachStacks(); err != nil {
+		return fmt.Errorf("kernel stacks: %w", err)
+	}
+	// Read after the programs were loaded, whose frames are to be known.
+	symbols, err := symbol.Kernel()
+	if err != nil {
+		return fmt.Errorf("kernel stacks: %w", err)
+	}
+	t.stack = newKernelStacks(symbols)
 	return nil
 }
 
@@ -61,6 +82,8 @@ type tcpSink struct{ r *recorder }
 
 func (s tcpSink) Append(e *format.Event) error       { return s.r.w.Append(e) }
 func (s tcpSink) String(text string) format.StringID { return s.r.w.String(text) }
+
+func (s tcpSink) KernelStack(addrs []uint64) format.StackID { return s.r.tcp.stack.row(s.r.w, addrs) }
 
 // TaskOf is the row of a target as it is followed, and of any other task as the
 // record describes it.

@@ -36,6 +36,8 @@ const (
 	KindNote // the recorder says something about this capture
 
 	KindCall // a probe fired: a declared function returned, or was entered
+
+	KindTCPStack // the kernel's stack at something that happened to a connection
 )
 
 // FieldType says how a field's 64-bit value is to be understood, and thereby
@@ -174,6 +176,14 @@ const (
 	ProcessConnect
 )
 
+// Values of the at field of KindTCPStack.
+const (
+	StackAtState = iota
+	StackAtRetransmit
+	StackAtResetSent
+	StackAtResetReceived
+)
+
 // Values of the when field of KindTCPSnapshot.
 const (
 	SnapshotStart = iota // found when the recording began
@@ -224,6 +234,8 @@ const (
 	RetransmitState                                                                                               = 1
 	ResetDirection, ResetReason, ResetState                                                                       = 1, 2, 3
 	DestroyTx, DestroyRx, DestroyRetransmits, DestroyMinRtt, DestroyDisconnected, DestroyIdle                     = 1, 2, 3, 4, 5, 6
+
+	TCPStackAt, TCPStackOld, TCPStackNew, TCPStackStack = 1, 2, 3, 4
 
 	SnapshotWhen, SnapshotState, SnapshotFd, SnapshotUid, SnapshotTx, SnapshotRx, SnapshotRetransmits, SnapshotSrtt, SnapshotMinRtt = 1, 2, 3, 4, 5, 6, 7, 8, 9
 )
@@ -409,5 +421,12 @@ var Kinds = []KindInfo{
 		{Name: "faults", Type: TypeUint, Hex: true}, // bit i: argument i could not be read
 		{Name: "stack", Type: TypeStack},
 		{Name: "args", Type: TypeBytes}, // as the probe declares them, see Call
+	}},
+	{KindTCPStack, "tcp.stack", "Where the kernel was when something happened to the connection: the event is near, before or after.", 1, []Field{
+		{Name: "conn", Type: TypeDelta},
+		{Name: "at", Type: TypeEnum, Enum: []string{"state", "retransmit", "reset_sent", "reset_received"}},
+		{Name: "old", Type: TypeEnum, Enum: tcpStates}, // of a change, else the state that it was in
+		{Name: "new", Type: TypeEnum, Enum: tcpStates}, // of a change, else NONE
+		{Name: "stack", Type: TypeStack},
 	}},
 }

@@ -30,6 +30,7 @@ func TestKinds(t *testing.T) {
 		KindTCPSnapshot:   {TCPConn: "conn", SnapshotWhen: "when", SnapshotState: "state", SnapshotFd: "fd", SnapshotUid: "uid", SnapshotTx: "tx", SnapshotRx: "rx", SnapshotRetransmits: "retransmits", SnapshotSrtt: "srtt", SnapshotMinRtt: "min_rtt"},
 		KindLoss:          {LossKind: "kind", LossCPU: "cpu", LossCount: "count", LossFrom: "from", LossTo: "to"},
 		KindCall:          {CallProbe: "probe", CallOutcome: "outcome", CallDuration: "duration", CallDepth: "depth", CallFaults: "faults", CallStack: "stack", CallArgs: "args"},
+		KindTCPStack:      {TCPConn: "conn", TCPStackAt: "at", TCPStackOld: "old", TCPStackNew: "new", TCPStackStack: "stack"},
 		KindNote:          {NoteLevel: "level", NoteText: "text"},
 	} {
 		info := Kinds[k]

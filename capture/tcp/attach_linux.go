@@ -65,6 +65,23 @@ func Attach(objs *bpf.RawObjects, tracepoint TracepointAttacher) (*Links, []stri
 	return l, l.attachOptional(tracepoint), nil
 }
 
+// AttachStacks attaches what tells of the kernel's stacks. It comes after [Attach],
+// so that what these programs are told of is known already.
+func (l *Links) AttachStacks() error {
+	for _, p := range []struct {
+		name string
+		prog *ebpf.Program
+	}{
+		{"inet_sock_set_state", l.objs.TcpStateStack}, {"tcp_retransmit_skb", l.objs.TcpRetransmitStack},
+		{"tcp_send_reset", l.objs.TcpResetSentStack}, {"tcp_receive_reset", l.objs.TcpResetReceivedStack},
+	} {
+		if err := l.tracing(p.prog); err != nil {
+			return fmt.Errorf("attach to %s: %w", p.name, err)
+		}
+	}
+	return nil
+}
+
 // attachOptional attaches what a recording can do without, and says what that
 // is if it cannot.
 func (l *Links) attachOptional(tracepoint TracepointAttacher) []string {

@@ -12,8 +12,10 @@ import (
 // writerSink is a capture's file without the recorder around it.
 type writerSink struct{ w *format.Writer }
 
-func (s writerSink) Append(e *format.Event) error       { return s.w.Append(e) }
-func (s writerSink) String(text string) format.StringID { return s.w.String(text) }
+func (s writerSink) Append(e *format.Event) error            { return s.w.Append(e) }
+func (s writerSink) String(text string) format.StringID      { return s.w.String(text) }
+func (writerSink) KernelStack(addrs []uint64) format.StackID { return format.StackID(len(addrs)) }
+
 func (s writerSink) TaskOf(pid, tid uint32, comm string, uid uint32) format.TaskID {
 	return s.w.Task(format.Task{Pid: pid, Tid: tid, Uid: uid, Comm: comm})
 }

@@ -33,6 +33,8 @@ func (m *memory) String(s string) format.StringID {
 	return format.StringID(id)
 }
 
+func (m *memory) KernelStack(addrs []uint64) format.StackID { return format.StackID(len(addrs)) }
+
 func (m *memory) TaskOf(pid, tid uint32, comm string, uid uint32) format.TaskID {
 	t := task{pid, tid, comm, uid}
 	id, ok := m.rows[t]

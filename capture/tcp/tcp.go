@@ -27,6 +27,9 @@ type Sink interface {
 	// thread, name and effective user. The task may be one that is not recorded
 	// otherwise.
 	TaskOf(pid, tid uint32, comm string, uid uint32) format.TaskID
+	// KernelStack returns the row of a stack of return addresses in the kernel,
+	// innermost first, of which those in BPF and its tracepoint are to be left out.
+	KernelStack(addrs []uint64) format.StackID
 }
 
 // maxCached bounds the decoder's memory of addresses, and of names.
@@ -66,6 +69,7 @@ var decoders = [bpf.RawKindCount]struct {
 	bpf.RawKindTcpReset:      {format.KindTCPReset, (*Decoder).reset},
 	bpf.RawKindTcpDestroy:    {format.KindTCPDestroy, (*Decoder).destroy},
 	bpf.RawKindTcpSnapshot:   {format.KindTCPSnapshot, (*Decoder).snapshot},
+	bpf.RawKindTcpStack:      {format.KindTCPStack, (*Decoder).stack},
 	// Two events each: of the addresses and this, of this and the socket's end.
 	bpf.RawKindTcpOpened: {format.KindTCPState, (*Decoder).opened},
 	bpf.RawKindTcpEnded:  {format.KindTCPState, (*Decoder).ended},

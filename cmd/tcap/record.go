@@ -35,6 +35,7 @@ type recordFlags struct {
 	ringSize  string
 	stacks    string
 	unwind    string
+	kernel    bool
 	debug     []string
 	quiet     bool
 }
@@ -74,6 +75,7 @@ and their children pay for it.`,
 	fl.StringVar(&f.stacks, "stacks", capture.StacksAuto, "`HOW` stacks are taken: dwarf (by call frame information), fp (by frame pointers), none, or auto: dwarf where it works")
 	fl.StringVar(&f.stackSize, "stack-size", "", "at most `SIZE` of a stack is copied to be unwound: 256 to 64KiB")
 	fl.StringVar(&f.unwind, "unwind", capture.UnwindOnline, "`WHEN` stacks are unwound: online, while recording, or offline, by tcap symbolize later: until then FILE holds copies of the program's stacks, and the secrets on them")
+	fl.BoolVar(&f.kernel, "kernel-stacks", false, "take the kernel's stack at TCP state changes, retransmissions and resets")
 	fl.StringArrayVar(&f.debug, "debug-dir", nil, "search `DIR` for debug files, before /usr/lib/debug (repeatable)")
 	fl.BoolVar(&f.force, "force", false, "overwrite FILE")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no summary")
@@ -83,7 +85,7 @@ and their children pay for it.`,
 func (f *recordFlags) options(command []string) (capture.Options, error) {
 	o := capture.Options{
 		Output: f.output, Force: f.force, Pids: f.pids, Comms: f.comms, Command: command,
-		Duration: f.duration, Stacks: f.stacks, Unwind: f.unwind, DebugDirs: f.debug, Version: version + " (" + commit + ")", Args: os.Args, Stderr: os.Stderr,
+		Duration: f.duration, Stacks: f.stacks, KernelStacks: f.kernel, Unwind: f.unwind, DebugDirs: f.debug, Version: version + " (" + commit + ")", Args: os.Args, Stderr: os.Stderr,
 	}
 	if f.output == "" {
 		return o, usagef("record: say where the capture goes: -o FILE")
