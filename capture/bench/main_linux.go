@@ -38,7 +38,7 @@ func main() {
 	flag.StringVar(&b.profile, "profile", "", "write a CPU profile of the recorder to `FILE`, in the section recorder")
 	flag.StringVar(&b.load, "load", "pairs", "the `program` that the section recorder records: pairs or mix")
 	flag.IntVar(&b.pairs, "pairs", 3_000_000, "blocks that it allocates")
-	only := flag.String("only", "", "run only these `sections`, by comma: heap, recorder, size, analysis, large, calls, tcp, nginx, redis, million")
+	only := flag.String("only", "", "run only these `sections`, by comma: heap, recorder, size, analysis, large, calls, tcp, nginx, redis, complete, million")
 	thousands := flag.Int("connections", 500, "thousands of connections at once, each of two ends")
 	gigabytes := flag.Int("gigabytes", 10, "size of the capture that is asked what is in it")
 	flag.Parse()
@@ -56,6 +56,7 @@ func main() {
 		{"tcp", b.tcp},
 		{"nginx", b.nginx},
 		{"redis", b.redis},
+		{"complete", b.complete},
 		{"million", func() error { return b.million(*thousands) }},
 	}
 	failed := false
