@@ -28,6 +28,10 @@ type Pack struct {
 	Name  string // a word
 	About string // one sentence
 	File  string // where it comes from, as messages name it
+	// Private is that it records what may be nobody else's business: only who asks
+	// for it by name gets it.
+	Private bool
+	isLike  bool // it is made of another
 
 	Names   []string // of executables, patterns as of path.Match
 	Paths   []string // where they lie when none runs, patterns
@@ -43,6 +47,7 @@ type Pack struct {
 // A layout is where things are in the structures of some versions.
 type layout struct {
 	versions constraint
+	function string // that programs of this layout have, a pattern
 	offsets  map[string]int64
 }
 
@@ -62,10 +67,7 @@ type variant struct {
 }
 
 // An extra is an argument that is left out where its offsets are not known.
-type extra struct {
-	text      string
-	line, col int
-}
+type extra struct{ text string }
 
 // A Check is what a value must look like on the first calls, or the layout is
 // taken for another version's: a refusal instead of rubbish.

@@ -172,3 +172,52 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+const alike = `pack: mine
+about: redis, and its argument vector
+like: redis
+extra:
+  call: ['vector=ptr(arg0->{argv})']
+`
+
+// TestLike: a pack made of another has its probes and its versions, and arguments more.
+func TestLike(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	p, err := Parse("mine.yaml", []byte(alike))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := Load("redis")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Name != "mine" || p.Private || len(p.layouts) != len(base.layouts) || len(p.Names) != len(base.Names) || base.Name != "redis" {
+		t.Errorf("%+v", p)
+	}
+	for i := range p.probes[0].variants {
+		v, old := &p.probes[0].variants[i], &base.probes[0].variants[i]
+		d, err := v.declare("mine.yaml", "/redis-server", anyOffset)
+		if err != nil || len(old.extra) != 0 || d.Args[len(d.Args)-1].Name != "vector" {
+			t.Errorf("%v, %v, of the other %d", d, err, len(old.extra))
+		}
+	}
+	if keys, err := Load("redis-keys"); err != nil || !keys.Private {
+		t.Errorf("redis-keys: %+v, %v", keys, err)
+	}
+	edit := func(old, new string) string { return strings.Replace(alike, old, new, 1) }
+	for _, tt := range []struct{ text, want string }{
+		{edit("like: redis", "like: nosuch"), "m.yaml:3:7: like: nosuch: no such pack"},
+		{edit("like: redis", "like: redis-keys"), "m.yaml:3:7: like: pack redis-keys is like another"},
+		{edit("like: redis", "like: ./x.yaml"), "m.yaml:3:7: like: "},
+		{edit("like: redis", "like: mine"), "m.yaml:3:7: like: "},
+		{edit("call:", "coll:"), "m.yaml:5:9: extra: pack redis has no probe coll"},
+		{edit("{argv}", "{argw}"), "m.yaml:5:11: {argw}: "},
+		{edit("ptr(", "pointer("), "m.yaml:5:11: "},
+		{edit("extra:", "dwarf: {a: b.c}\nextra:"), "m.yaml:3:7: like: a pack that is like"},
+		{edit("like: redis", "find: {names: [a]}"), "m.yaml:5:7: extra: it belongs"},
+	} {
+		if _, err := Parse("m.yaml", []byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("got %v, want %s\n%s", err, tt.want, tt.text)
+		}
+	}
+}

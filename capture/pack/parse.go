@@ -20,8 +20,11 @@ import (
 // The file as YAML has it.
 type (
 	fileText struct {
-		Pack    string       `yaml:"pack"`
-		About   string       `yaml:"about"`
+		Pack    string `yaml:"pack"`
+		About   string `yaml:"about"`
+		Private bool   `yaml:"private"`
+		Like    string `yaml:"like"`
+		Extra   map[string][]string
 		Find    findText     `yaml:"find"`
 		Version versionText  `yaml:"version"`
 		Layout  []layoutText `yaml:"layout"`
@@ -39,8 +42,9 @@ type (
 		Pick    string `yaml:"pick"`
 	}
 	layoutText struct {
-		Version string           `yaml:"version"`
-		Offsets map[string]int64 `yaml:"offsets"`
+		Version  string           `yaml:"version"`
+		Function string           `yaml:"function"`
+		Offsets  map[string]int64 `yaml:"offsets"`
 	}
 	probeText struct {
 		Name     string            `yaml:"name"`
@@ -78,10 +82,14 @@ func Parse(file string, text []byte) (*Pack, error) {
 		return nil, yamlError(file, err)
 	}
 	b := &builder{file: file, tree: tree, text: t}
-	b.p = &Pack{Name: t.Pack, About: t.About, File: file, Names: t.Find.Names, Paths: t.Find.Paths, Symbol: t.Find.Symbol, access: t.Access}
+	b.p = &Pack{Name: t.Pack, About: t.About, File: file, Names: t.Find.Names, Paths: t.Find.Paths, Symbol: t.Find.Symbol, access: t.Access, Private: t.Private}
 	b.head()
-	b.layouts()
-	b.probes()
+	if t.Like != "" {
+		b.like()
+	} else {
+		b.layouts()
+		b.probes()
+	}
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -159,7 +167,10 @@ func (b *builder) head() {
 	if !word.MatchString(t.Pack) {
 		b.fail("$.pack", "pack: %q: want the pack's name, in small letters", t.Pack)
 	}
-	if len(t.Find.Names)+len(t.Find.Paths) == 0 && t.Find.Symbol == "" {
+	if t.Like == "" && len(t.Extra) > 0 {
+		b.fail("$.extra", "extra: it belongs to a probe, or to a pack that is like another")
+	}
+	if len(t.Find.Names)+len(t.Find.Paths) == 0 && t.Find.Symbol == "" && t.Like == "" {
 		b.fail("$.find", "find: say which program it is: names of executables, paths, or a symbol")
 	}
 	for i, n := range append(slices.Clone(t.Find.Names), t.Find.Paths...) {
@@ -216,12 +227,15 @@ func (b *builder) layouts() {
 		if err != nil {
 			b.fail(fmt.Sprintf("$.layout[%d].version", i), "version: %v", err)
 		}
+		if _, err := path.Match(l.Function, ""); err != nil {
+			b.fail(fmt.Sprintf("$.layout[%d].function", i), "function: %q is no pattern", l.Function)
+		}
 		for name, off := range l.Offsets {
 			if off < math.MinInt32 || off > math.MaxInt32 {
 				b.fail(fmt.Sprintf("$.layout[%d].offsets.%s", i, name), "%d is no offset", off)
 			}
 		}
-		b.p.layouts = append(b.p.layouts, layout{c, l.Offsets})
+		b.p.layouts = append(b.p.layouts, layout{c, l.Function, l.Offsets})
 	}
 }
 
@@ -260,20 +274,11 @@ func (b *builder) variant(where, version, text string, extras []string) variant 
 	if v.versions, err = parseConstraint(version); err != nil {
 		b.fail(where+".version", "version: %v", err)
 	}
-	for i, e := range extras {
-		x := extra{text: e}
-		x.line, x.col = b.at(fmt.Sprintf("%s.extra[%d]", where, i))
-		v.extra = append(v.extra, x)
-	}
-	// Any offset does to find out whether the rest is right.
-	known := func(string) (int64, bool) { return 8, true }
-	if _, err := v.declare(b.file, "/program", known); err != nil && b.err == nil {
+	if _, err := v.declare(b.file, "/program", anyOffset); err != nil && b.err == nil {
 		b.err = err
 	}
 	b.placeholders(where+".probe", text)
-	for i, e := range extras {
-		b.placeholders(fmt.Sprintf("%s.extra[%d]", where, i), e)
-	}
+	b.extras(where+".extra", &v, extras)
 	return v
 }
 
@@ -322,10 +327,9 @@ func (b *builder) checked(where string, spec *probeSpec) {
 	if b.err != nil {
 		return
 	}
-	known := func(string) (int64, bool) { return 8, true }
 	for _, c := range spec.checks {
 		reads := func(v variant) bool {
-			d, err := v.declare(b.file, "/program", known)
+			d, err := v.declare(b.file, "/program", anyOffset)
 			return err == nil && slices.ContainsFunc(d.Args, func(a declare.Arg) bool { return a.Name == c.Arg })
 		}
 		if !slices.ContainsFunc(spec.variants, reads) {

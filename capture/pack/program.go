@@ -9,18 +9,21 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
 const (
-	maxRodata  = 256 << 20 // bytes of a program's read-only data that are looked through
-	maxEntries = 20 << 20  // of DWARF that are looked through
-	maxStrings = 64        // bytes of a version
+	maxRodata   = 256 << 20 // bytes of a program's read-only data that are looked through
+	maxEntries  = 20 << 20  // of DWARF that are looked through
+	maxStrings  = 64        // bytes of a version
+	maxVersions = 1024      // that a program's text has
 )
 
-// findVersion looks through a program's read-only text for what a version looks
-// like: between two NUL bytes, as compilers keep strings. "" when there is none.
-func findVersion(file string, re *regexp.Regexp, highest bool) (found string, err error) {
+// findVersions looks through a program's read-only text for what a version looks
+// like: between two NUL bytes, as compilers keep strings. They come as they are
+// found, or highest first.
+func findVersions(file string, re *regexp.Regexp, highest bool) (found []string, err error) {
 	defer func() { // debug/elf meets foreign bytes first
 		if p := recover(); p != nil {
 			err = fmt.Errorf("read %s: %v", file, p)
@@ -28,23 +31,22 @@ func findVersion(file string, re *regexp.Regexp, highest bool) (found string, er
 	}()
 	f, err := elf.Open(file)
 	if err != nil {
-		return "", fmt.Errorf("look for its version: %w", err)
+		return nil, fmt.Errorf("look for its version: %w", err)
 	}
 	defer f.Close()
 	sec := f.Section(".rodata")
 	if sec == nil || sec.FileSize > maxRodata || sec.Type == elf.SHT_NOBITS {
-		return "", nil
+		return nil, nil
 	}
 	data, err := io.ReadAll(io.LimitReader(sec.Open(), maxRodata))
 	if err != nil {
-		return "", fmt.Errorf("look for its version: %w", err)
+		return nil, fmt.Errorf("look for its version: %w", err)
 	}
-	return versionIn(data, re, highest), nil
+	return versionsIn(data, re, highest), nil
 }
 
-func versionIn(data []byte, re *regexp.Regexp, highest bool) string {
-	best, text := version{}, ""
-	for len(data) > 0 {
+func versionsIn(data []byte, re *regexp.Regexp, highest bool) (found []string) {
+	for len(data) > 0 && len(found) < maxVersions {
 		s, rest, _ := bytes.Cut(data, []byte{0})
 		data = rest
 		if len(s) < 3 || len(s) > maxStrings {
@@ -54,18 +56,18 @@ func versionIn(data []byte, re *regexp.Regexp, highest bool) string {
 		if m == nil {
 			continue
 		}
-		v, ok := parseVersion(string(m[1]))
-		if !ok {
-			continue
-		}
-		if !highest {
-			return string(m[1])
-		}
-		if text == "" || v.compare(best) > 0 {
-			best, text = v, string(m[1])
+		if _, ok := parseVersion(string(m[1])); ok && !slices.Contains(found, string(m[1])) {
+			found = append(found, string(m[1]))
 		}
 	}
-	return text
+	if highest {
+		slices.SortStableFunc(found, func(a, b string) int {
+			v, _ := parseVersion(a) // it was one above
+			w, _ := parseVersion(b)
+			return w.compare(v)
+		})
+	}
+	return found
 }
 
 // dwarfOffsets reads where members of structures are from a program's debugging

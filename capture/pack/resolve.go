@@ -52,18 +52,13 @@ type resolver struct {
 }
 
 func (x *resolver) run() (*Found, error) {
-	if x.p.version != nil {
-		text, err := findVersion(x.prog.Open, x.p.version, x.p.highest)
-		if err != nil {
-			return nil, err
-		}
-		x.version, x.known = parseVersion(text)
-		x.text = text
-	}
-	x.layout()
 	if err := x.functions(); err != nil {
 		return nil, err
 	}
+	if err := x.findVersion(); err != nil {
+		return nil, err
+	}
+	x.findOffsets()
 	found := &Found{Version: x.text}
 	for i := range x.p.probes {
 		spec := &x.p.probes[i]
@@ -85,17 +80,50 @@ func (x *resolver) run() (*Found, error) {
 	return found, nil
 }
 
-// layout finds the offsets: what this very program tells, by its own accessors or
-// its debugging information, before what is known of its version.
-func (x *resolver) layout() {
-	x.offsets = map[string]int64{}
-	for _, l := range x.p.layouts {
-		if len(l.versions) == 0 || x.known && l.versions.allows(x.version) {
-			for name, off := range l.offsets {
-				x.offsets[name] = off
-			}
+// findVersion takes, of what looks like a version in the program's text, the first
+// that the pack has a layout for: there are the compiler's, too.
+func (x *resolver) findVersion() error {
+	if x.p.version == nil {
+		return nil
+	}
+	found, err := findVersions(x.prog.Open, x.p.version, x.p.highest)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	x.use(found[0])
+	for _, text := range found {
+		v, _ := parseVersion(text) // it is one
+		if l := x.layoutOf(v, true); l != nil && len(l.versions) > 0 {
+			x.use(text)
 			break
 		}
+	}
+	return nil
+}
+
+func (x *resolver) use(text string) {
+	x.text = text
+	x.version, x.known = parseVersion(text)
+}
+
+// layoutOf is the layout of a version, in a program that has the function which the
+// layout asks for; nil when there is none.
+func (x *resolver) layoutOf(v version, known bool) *layout {
+	for i := range x.p.layouts {
+		l := &x.p.layouts[i]
+		if (len(l.versions) == 0 || known && l.versions.allows(v)) && (l.function == "" || x.has(l.function)) {
+			return l
+		}
+	}
+	return nil
+}
+
+// findOffsets collects them: what this very program tells, by its own accessors or
+// its debugging information, before what is known of its version.
+func (x *resolver) findOffsets() {
+	x.offsets = map[string]int64{}
+	if l := x.layoutOf(x.version, x.known); l != nil {
+		maps.Copy(x.offsets, l.offsets)
 	}
 	for function, names := range x.p.access {
 		for i, off := range x.accessor(function, len(names)) {
@@ -140,6 +168,11 @@ func (x *resolver) missing() map[string][]string {
 func (x *resolver) functions() error {
 	x.names = map[string]bool{}
 	var patterns []string
+	for _, l := range x.p.layouts {
+		if l.function != "" {
+			patterns = append(patterns, l.function)
+		}
+	}
 	for i := range x.p.probes {
 		for _, v := range x.p.probes[i].variants {
 			patterns = append(patterns, v.symbol())
@@ -170,8 +203,9 @@ func (v *variant) symbol() string {
 	return strings.TrimSpace(name)
 }
 
-// choose takes the first variant that fits. The second result says which arguments
-// it has to do without, and why; "" when it has all.
+// choose takes the first variant that fits: whose function the program has, whose
+// version it is, and whose offsets are known. The second result says which
+// arguments it has to do without, and why; "" when it has all.
 func (x *resolver) choose(spec *probeSpec) (*declare.Probe, string, error) {
 	var why []string
 	for i := range spec.variants {
@@ -191,16 +225,21 @@ func (x *resolver) choose(spec *probeSpec) (*declare.Probe, string, error) {
 		}
 		offset := func(name string) (int64, bool) { off, ok := x.offsets[name]; return off, ok }
 		d, err := v.declare(x.p.File, x.prog.Path, offset)
-		var missing errMissing
-		if errors.As(err, &missing) {
-			if x.text != "" {
-				return nil, "", fmt.Errorf("the layout of version %s is not known to the pack: add it, or install debug symbols", x.text)
-			}
-			return nil, "", errors.New("its version is not known, nor thereby its layout: install debug symbols")
+		if missing := (errMissing{}); errors.As(err, &missing) {
+			why = append(why, x.noLayout())
+			continue
 		}
 		return d, v.leftOut(offset), err
 	}
 	return nil, "", errors.New(strings.Join(unique(why), "; "))
+}
+
+// noLayout says why offsets are missing, and what to do.
+func (x *resolver) noLayout() string {
+	if x.text != "" {
+		return "the layout of version " + x.text + " is not known to the pack: add it, or install debug symbols"
+	}
+	return "its version is not known, nor thereby its layout: install debug symbols"
 }
 
 // leftOut says which of the variant's extra arguments are not to be had.
@@ -215,7 +254,7 @@ func (v *variant) leftOut(offset func(string) (int64, bool)) string {
 	if len(args) == 0 {
 		return ""
 	}
-	return "where these are is not known for this program, and they are not recorded: " + strings.Join(args, ", ")
+	return "not recorded, for their offsets are not known for this program: " + strings.Join(args, ", ")
 }
 
 func unique(list []string) []string {

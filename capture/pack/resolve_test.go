@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,17 +17,18 @@ const layoutSource = `
 struct command { const char *name; long calls; };
 struct client { int argc; char pad[60]; struct command *cmd; };
 const char *version = "3.1.4";
-const char *old = "1.0.0";
+const char *old = "1.0.0", *compiler = "12.2.0";
 int handle(struct client *c) { return c->argc + (int)c->cmd->calls; }
 long calls_of(struct client *c) { return c->cmd ? c->cmd->calls : 0; }
-int main(int argc, char **argv) { struct command cmd = {version, 1}; struct client c = {argc, {0}, &cmd}; return handle(&c) + old[0] == 0; }
+int main(int argc, char **argv) { struct command cmd = {version, 1}; struct client c = {argc, {0}, &cmd}; return handle(&c) + old[0] + compiler[0] == 0; }
 `
 
 const layoutPack = `pack: lay
 find: {names: [lay]}
 version: {strings: '^([0-9]+[.][0-9]+[.][0-9]+)$', pick: highest}
 layout:
-  - {version: '>=3.0', offsets: {cmd: 200}}
+  - {version: '>=3.0 <4.0', function: no_such_*, offsets: {cmd: 100}}
+  - {version: '>=3.0 <4.0', function: hand*, offsets: {cmd: 200}}
 dwarf: {cmd: client.nothing client.cmd, calls: command.calls}
 accessors: {calls_of: [cmd2, calls2], no_such_accessor: [calls3]}
 probes:
@@ -88,16 +90,16 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-func TestVersionIn(t *testing.T) {
+func TestVersionsIn(t *testing.T) {
 	re := regexp.MustCompile(`^([0-9]+\.[0-9]+\.[0-9]+)$`)
-	data := []byte("x\x007.0.0\x002.6.0\x007.0.15\x00127.0.0.1\x00v7.0.99\x00")
-	if got := versionIn(data, re, true); got != "7.0.15" {
+	data := []byte("x\x007.0.0\x002.6.0\x007.0.15\x007.0.0\x00127.0.0.1\x00v7.0.99\x0012.2.0\x00")
+	if got := versionsIn(data, re, true); !slices.Equal(got, []string{"12.2.0", "7.0.15", "7.0.0", "2.6.0"}) {
 		t.Errorf("highest: %q", got)
 	}
-	if got := versionIn(data, re, false); got != "7.0.0" {
+	if got := versionsIn(data, re, false); !slices.Equal(got, []string{"7.0.0", "2.6.0", "7.0.15", "12.2.0"}) {
 		t.Errorf("first: %q", got)
 	}
-	if got := versionIn(nil, re, true); got != "" {
+	if got := versionsIn(nil, re, true); got != nil {
 		t.Errorf("none: %q", got)
 	}
 }

@@ -110,7 +110,7 @@ func TestRedisWrongVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	// 7.0.1 to 7.0.15 taken for 7.0.0, which lies differently.
-	wrong := strings.Replace(string(text), "'>=7.0.1 <7.2', offsets: {argc: 72, argv: 80, cmd: 112, name: 400", "'>=7.0.1 <7.2', offsets: {argc: 64, argv: 72, cmd: 104, name: 400", 1)
+	wrong := strings.Replace(string(text), "'>=7.0.1 <7.2', offsets: {argc: 72, argv: 80, cmd: 112, text: 8, name: 400", "'>=7.0.1 <7.2', offsets: {argc: 64, argv: 72, cmd: 104, text: 8, name: 400", 1)
 	if wrong == string(text) {
 		t.Fatal("the pack has no such layout")
 	}
