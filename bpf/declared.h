@@ -217,7 +217,13 @@ static __always_inline __u64 caller_key(bool kernel)
 	return KERNEL_SIDE | tid;
 }
 
+#define PAGE 4096
+#define EFAULT 14
+
 /*
+ * Nothing is in the first page (vm.mmap_min_addr): that is NULL, with the offset of a
+ * member. To find it out by a page fault, or two, takes longer than all the rest.
+ *
  * Programs in user code may sleep (user), so a page that is not in memory, as that
  * of a constant which nobody has read yet, can be brought in. They try without
  * at first, which is cheaper and nearly always enough. Those in the kernel may
@@ -227,6 +233,8 @@ static __always_inline long read_memory(bool user, void *to, __u32 n, __u64 from
 {
 	long err;
 
+	if (from < PAGE)
+		return -EFAULT;
 	if (!user && (__s64)from < 0)
 		return bpf_probe_read_kernel(to, n, (void *)from);
 	err = bpf_probe_read_user(to, n, (void *)from);
@@ -234,8 +242,6 @@ static __always_inline long read_memory(bool user, void *to, __u32 n, __u64 from
 		err = bpf_copy_from_user(to, n, (void *)from);
 	return err;
 }
-
-#define PAGE 4096
 
 struct pages {
 	__u64 from;
@@ -258,6 +264,8 @@ static __always_inline long read_text(bool user, void *to, __u32 n, __u64 from)
 	struct pages p = {.from = from, .n = n};
 	long got;
 
+	if (from < PAGE)
+		return -EFAULT;
 	if (!user && (__s64)from < 0)
 		return bpf_probe_read_kernel_str(to, n, (void *)from);
 	got = bpf_probe_read_user_str(to, n, (void *)from);
