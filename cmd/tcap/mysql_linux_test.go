@@ -185,7 +185,7 @@ func TestMariaDB(t *testing.T) {
 	if err := os.Truncate(m.slow, 0); err != nil {
 		t.Fatal(err)
 	}
-	r := recordNow(t, "-e", "mysql", "-e", switches)
+	r := recordNow(t, "-e", "mysql", "-e", switchesOf("mariadbd"))
 	told := map[string]string{}
 	for range repeats {
 		m.run(t, told)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -14,9 +15,11 @@ import (
 // interval may be longer than the server's by as much as its thread was kept from
 // running, and no more.
 
-// switches declares what it takes: when which thread of MariaDB left a CPU, in which
-// state, and when one came.
-const switches = `tracepoint:sched:sched_switch(prev_pid=prev_pid, prev_state=prev_state, next_pid=next_pid) /prev_comm == "mariadbd" || next_comm == "mariadbd"/`
+// switchesOf declares what it takes: when which thread of a program left a CPU, in
+// which state, and when one came.
+func switchesOf(comm string) string {
+	return fmt.Sprintf("tracepoint:sched:sched_switch(prev_pid=prev_pid, prev_state=prev_state, next_pid=next_pid) /prev_comm == %q || next_comm == %[1]q/", comm)
+}
 
 // An outage is a stretch of time in which a thread did not run though it waited for
 // nothing that the program asked for: it was preempted, or the kernel had it wait, as for
@@ -54,7 +57,7 @@ func (r *recorder) preempted() map[uint32][]outage {
 		}
 	}
 	if len(out) == 0 {
-		r.t.Error("no thread of MariaDB was ever preempted")
+		r.t.Error("no thread was ever preempted")
 	}
 	return out
 }
