@@ -11,10 +11,17 @@
  *
  * Steps of all stacks are a tree: where a word is another than the step wants,
  * an edge may lead to steps that go on with that word.
+ *
+ * When the tree is full, user space takes all edges away and begins a new one,
+ * whose rows lie where the old ones were. A row is named by its place and
+ * its tree's generation, so no edge of an old tree leads into a new one, and a row is marked as
+ * being of none before it becomes another: who finds the right generation in it
+ * after having read the rest has read what was meant.
  */
 #pragma once
 
 #define STEPS 16	/* in a row */
+#define PLACE 0xffff	/* part of a row's name, the rest is the generation */
 #define ROWS 96		/* that are looked at for a stack */
 #define RELATIVE 0x8000 /* flag of a place: the word counts from sp */
 
@@ -25,6 +32,8 @@ struct step_row {
 	__u16 words;	 /* of the stack that these, and those that go on, look at */
 	__u16 at[STEPS]; /* index in words of a snapshot */
 	__u64 want[STEPS];
+	__u32 generation; /* 0: none */
+	__u32 pad;
 };
 
 struct {
@@ -85,24 +94,40 @@ struct recognition {
 	__u32 row;
 };
 
+/* The generation of a row, read after all that was read of it before. */
+static __always_inline __u32 generation_now(struct step_row *p)
+{
+#if defined(__TARGET_ARCH_x86)
+	asm volatile("" ::: "memory"); /* the CPU keeps loads in order */
+	return *(volatile __u32 *)&p->generation;
+#else
+	return __sync_fetch_and_add(&p->generation, 0);
+#endif
+}
+
 static long next_row(__u32 i, struct recognition *r)
 {
-	struct step_row *p = bpf_map_lookup_elem(&steps, &r->row);
-	__u64 word = 0;
-	__u32 at;
+	__u32 at, place = r->row & PLACE, count, next;
+	struct step_row *p = bpf_map_lookup_elem(&steps, &place);
+	__u64 word = 0, id;
 
 	if (!p || !copy_more(r->s, r->c, p->words * 8))
 		return 1;
 	at = wrong_step(p, r->s, r->c->sp, &word);
-	if (at < p->count) {
+	count = p->count;
+	next = p->next;
+	id = p->id;
+	if (generation_now(p) != r->row >> 16)
+		return 1;
+	if (at < count) {
 		r->row = follow(r->row, EDGE | at, word);
 		return !r->row;
 	}
-	if (!p->next) {
-		r->id = p->id;
+	if (!next) {
+		r->id = id;
 		return 1;
 	}
-	r->row = p->next;
+	r->row = next;
 	return 0;
 }
 

@@ -299,13 +299,15 @@ type RawStack struct {
 }
 
 type RawStepRow struct {
-	_     structs.HostLayout
-	Id    uint64
-	Next  uint32
-	Count uint16
-	Words uint16
-	At    [16]uint16
-	Want  [16]uint64
+	_          structs.HostLayout
+	Id         uint64
+	Next       uint32
+	Count      uint16
+	Words      uint16
+	At         [16]uint16
+	Want       [16]uint64
+	Generation uint32
+	Pad        uint32
 }
 
 type RawTcpAccept struct {

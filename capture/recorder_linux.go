@@ -265,6 +265,7 @@ func (r *recorder) check() error {
 	r.names.collect(r.w)
 	r.stacks.age()
 	r.snaps.collect()
+	r.snaps.age(r.ring.positions())
 	if err := r.walkHitters(); err != nil {
 		return err
 	}

@@ -158,6 +158,9 @@ func (r *ring) next() ([]byte, error) {
 	}
 }
 
+// positions are up to where the ring was read, and written, in bytes since its beginning.
+func (r *ring) positions() (read, written uint64) { return r.at, atomic.LoadUint64(r.producer) }
+
 // pending reports whether there are records that were not read.
 func (r *ring) pending() bool { return r.at != atomic.LoadUint64(r.producer) }
 

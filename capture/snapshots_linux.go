@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -28,24 +29,12 @@ type snapshots struct {
 	sent      forgetter           // the kernel's list of signatures that were sent
 	kernel    *bpf.RawObjects
 
-	byID  map[uint64]*signature
-	cache [1 << 10]struct {
-		id uint64
-		s  *signature
-	}
+	signatures
 	told  map[format.StackID]format.StackEnd // whole stacks whose end was told
-	ended [format.StackEnds]uint64           // events by how their stack ends
+	ended [format.StackEnds]uint64           // events by how their stack ends, of signatures that are forgotten
 
 	lost     uint64 // events whose snapshot was lost in the ring
 	finished bool
-}
-
-// A signature is what is known of a stack.
-type signature struct {
-	row     format.StackID
-	end     format.StackEnd // EndUnknown until it is unwound
-	dropped bool            // its snapshot found no room to wait
-	events  uint64          // so far, while the end is unknown
 }
 
 // kernelSteps is where the kernel is taught to recognise stacks.
@@ -55,10 +44,17 @@ func (k kernelSteps) PutRow(n uint32, row *bpf.RawStepRow) error { return k.objs
 
 func (k kernelSteps) PutEdge(from bpf.RawEdge, row uint32) error { return k.objs.Edges.Put(from, row) }
 
+func (k kernelSteps) DeleteEdge(from bpf.RawEdge) error {
+	if err := k.objs.Edges.Delete(from); !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return err
+	}
+	return nil
+}
+
 func newSnapshots(fs frames, objs *bpf.RawObjects, o *Options) *snapshots {
 	ss := &snapshots{
 		frames: fs, sent: objs.Signatures, kernel: objs,
-		byID: map[uint64]*signature{}, told: map[format.StackID]format.StackEnd{},
+		signatures: newSignatures(), told: map[format.StackID]format.StackEnd{},
 	}
 	if o.Unwind != UnwindOffline {
 		ss.unwinding = snapshot.Start(kernelSteps{objs}, o.DebugDirs)
@@ -120,21 +116,26 @@ func (r *recorder) snapshot(rec []byte) error {
 // add has a snapshot unwound, or kept, if its signature is new. The error is that
 // of the file.
 func (ss *snapshots) add(s snapshot.Snapshot, in *space) error {
-	sig := ss.byID[s.ID]
-	if sig != nil && !sig.dropped {
+	sig, young := ss.find(s.ID)
+	if young && !sig.dropped {
 		return nil
 	}
-	if sig == nil {
+	known := sig != nil
+	if !known {
 		sig = &signature{row: ss.w.NewStack(ss.frame(s.First(), in))}
-		ss.byID[s.ID] = sig
 	}
+	ss.young[s.ID] = sig
 	if ss.unwinding == nil {
+		if known {
+			return nil // its copy is in the capture
+		}
 		return ss.keep(sig, &s, in)
 	}
-	sig.dropped = !ss.unwinding.Ask(s, in.maps().live, in)
-	if sig.dropped {
+	asked := ss.unwinding.Ask(s, in.maps().live, in)
+	if !asked {
 		_ = ss.sent.Delete(s.ID) // so that it comes again
 	}
+	sig.dropped = !asked && sig.end == format.EndUnknown
 	return nil
 }
 
@@ -188,17 +189,13 @@ func (ss *snapshots) row(id uint64) format.StackID {
 	if id == 0 {
 		return 0
 	}
-	c := &ss.cache[id%uint64(len(ss.cache))]
-	if c.id != id {
-		s := ss.byID[id]
-		if s == nil {
-			ss.lost++
-			return 0
-		}
-		c.id, c.s = id, s
+	s := ss.get(id)
+	if s == nil {
+		ss.lost++
+		return 0
 	}
-	c.s.events++
-	return c.s.row
+	s.events++
+	return s.row
 }
 
 // collect tells the capture what was unwound since the last time.
@@ -211,7 +208,10 @@ func (ss *snapshots) collect() {
 func (ss *snapshots) tell(answers []snapshot.Answer) {
 	for i := range answers {
 		a := &answers[i]
-		s := ss.byID[a.ID]
+		s := ss.keepOn(a.ID)
+		if s == nil || s.end != format.EndUnknown {
+			continue // it was unwound once more, to be learned
+		}
 		whole := format.StackID(0)
 		for j := len(a.Frames) - 1; j >= 0; j-- {
 			whole = ss.w.Stack(whole, ss.unwound(&a.Frames[j], a))
@@ -250,13 +250,10 @@ func (ss *snapshots) finish() error {
 		rest, err = ss.unwinding.Finish()
 		ss.tell(rest)
 	}
-	for _, s := range ss.byID {
-		if s.dropped {
-			s.end = format.EndDropped
-			ss.w.EndStack(s.row, s.row, s.end)
-		}
-		ss.ended[s.end] += s.events
+	for _, s := range ss.all() {
+		ss.forget(s)
 	}
+	ss.young, ss.old = nil, nil
 	return err
 }
 
@@ -313,9 +310,10 @@ func (ss *snapshots) costs(note func(warning bool, text string) error) error {
 	}
 	if ss.unwinding == nil {
 		return note(false, fmt.Sprintf("stacks: %d signatures, whose copies are in the capture; %d events compared by signature, %d snapshots sent, %d without room for a copy",
-			len(ss.byID), n[0], n[1], n[2]))
+			ss.seen(), n[0], n[1], n[2]))
 	}
 	rows, full, odd := ss.unwinding.Counts()
-	return note(false, fmt.Sprintf("stacks: %d signatures, %d rows of steps (%d found no room, %d do not fit); %d events compared by signature, %d snapshots sent, %d without room for a copy",
-		len(ss.byID), rows, full, odd, n[0], n[1], n[2]))
+	work := ss.unwinding.Work()
+	return note(false, fmt.Sprintf("stacks: %d signatures, %d rows of steps (%d found no room, %d do not fit), %d times begun anew; %d events compared by signature, %d snapshots sent, %d without room for a copy; unwound %d stacks of %d frames, %d at new addresses, in %v",
+		ss.seen(), rows, full, odd, ss.begun, n[0], n[1], n[2], work.Stacks, work.Frames, work.Cold, work.Time.Round(time.Millisecond)))
 }

@@ -14,8 +14,14 @@ type interner struct {
 	frames  map[Frame]FrameID
 	stacks  map[StackNode]StackID
 	rows    [tableCount]tableRows
-	row     []byte
-	full    func() // called when the rows that wait to be written get many
+
+	// A recording of hours may have ever new stacks. So they are known for two
+	// generations of this many rows, 0 for ever: a stack that was not
+	// used for one gets another row when it comes again.
+	stackLimit int
+	oldStacks  map[StackNode]StackID
+	row        []byte
+	full       func() // called when the rows that wait to be written get many
 }
 
 func newInterner() interner {
@@ -92,7 +98,13 @@ func (t *interner) Stack(parent StackID, f FrameID) StackID {
 	if id, ok := t.stacks[n]; ok {
 		return id
 	}
-	id := StackID(t.addRow(tableStacks, uint64(parent), uint64(f)))
+	id, ok := t.oldStacks[n]
+	if !ok {
+		id = StackID(t.addRow(tableStacks, uint64(parent), uint64(f)))
+	}
+	if t.stackLimit > 0 && len(t.stacks) >= t.stackLimit {
+		t.oldStacks, t.stacks = t.stacks, map[StackNode]StackID{}
+	}
 	t.stacks[n] = id
 	return id
 }

@@ -236,9 +236,11 @@ func (s *sink) rewind(mark int64, blocks int) bool {
 func (s *sink) copyTables(rows *[tableCount]tableRows) {
 	raw := 0
 	for table := range rows {
-		raw += len(rows[table].all)
+		if raw += len(rows[table].all); rows[table].many {
+			return
+		}
 	}
-	if limit := max(64<<10, s.written.Load()/20); raw == 0 || raw > maxRawLen/2 || int64(raw/3) > limit {
+	if limit := max(64<<10, s.written.Load()/20); raw == 0 || raw > maxCopied || int64(raw/3) > limit {
 		return
 	}
 	payload := make([]byte, 0, raw+64*tableCount)

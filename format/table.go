@@ -34,7 +34,8 @@ type tableRows struct {
 	next  uint32 // the row that comes next
 	first uint32 // the first row in fresh
 	fresh []byte // rows not yet in a block
-	all   []byte // every row, for the copy at the end
+	all   []byte // every row, for the copy at the end; nil if they are too many
+	many  bool
 }
 
 func (t *tableRows) add(row []byte) uint32 {
@@ -50,12 +51,17 @@ func (t *tableRows) appendFresh(dst []byte, table int) []byte {
 		return dst
 	}
 	dst = appendSection(dst, table, t.first, t.next-t.first, t.fresh)
-	if len(t.all) < maxRawLen {
+	if t.many = t.many || len(t.all)+len(t.fresh) > maxCopied; t.many {
+		t.all = nil
+	} else {
 		t.all = append(t.all, t.fresh...)
 	}
 	t.fresh, t.first = t.fresh[:0], t.next
 	return dst
 }
+
+// maxCopied bounds the rows, as bytes, that are written once more at the end.
+const maxCopied = maxRawLen / 2
 
 func appendSection(dst []byte, table int, first, rows uint32, body []byte) []byte {
 	dst = append(dst, byte(table))

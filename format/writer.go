@@ -75,6 +75,7 @@ func NewWriter(w io.Writer, h Header, o WriterOptions) (*Writer, error) {
 		spaces:   []uint32{0},
 		start:    h.Start.Mono,
 	}
+	wr.stackLimit = maxKnownStacks
 	wr.full = func() {
 		if !wr.closed {
 			_ = wr.hand(nil) // the error is sticky; Append returns it
@@ -90,6 +91,10 @@ func NewWriter(w io.Writer, h Header, o WriterOptions) (*Writer, error) {
 	go wr.sink.run()
 	return wr, nil
 }
+
+// maxKnownStacks bounds the rows of stacks that a Writer knows again, to some 100 MB
+// in two generations.
+const maxKnownStacks = 1 << 20
 
 // builders bounds the blocks that wait for the compressor, are in it, or are
 // being filled. A disk that does not keep up for a moment makes their number

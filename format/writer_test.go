@@ -57,6 +57,7 @@ func TestFullDiskAtEveryByte(t *testing.T) {
 			continue
 		}
 		again := randomEvents(w, len(events), 3)
+		randomSnapshots(t, w, 3, 3)
 		var failed error
 		for i := range again {
 			if err := w.Append(&again[i]); err != nil && failed == nil {
@@ -107,8 +108,10 @@ func TestFullPipe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range randomEvents(w, len(events), 3) {
-			_ = w.Append(&e)
+		again := randomEvents(w, len(events), 3)
+		randomSnapshots(t, w, 3, 3)
+		for i := range again {
+			_ = w.Append(&again[i])
 		}
 		if err := w.Close(Trailer{Reason: "exit"}); !errors.Is(err, errNoSpace) {
 			t.Fatalf("room for %d: %v", room, err)

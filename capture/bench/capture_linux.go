@@ -20,6 +20,7 @@ type info struct {
 		Bytes  int64 `json:"size_bytes"`
 		Blocks int   `json:"blocks"`
 	} `json:"file"`
+	StackEnds    map[string]uint64 `json:"stack_ends"`
 	Completeness struct {
 		Lost map[string]uint64 `json:"lost_events"`
 	} `json:"completeness"`

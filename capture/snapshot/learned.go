@@ -10,8 +10,11 @@ import (
 const (
 	rowSteps = len(bpf.RawStepRow{}.At)
 	// maxRows bounds the rows that the kernel has room for (steps in
-	// bpf/learned.h); row 0 is none.
-	maxRows = 1 << 16
+	// bpf/learned.h); the one in place 0 is none.
+	maxRows = 1 << placeBits
+	// placeBits are those of a row's name that are its place, the rest is the
+	// generation of its tree.
+	placeBits = 16
 	// maxPathRows is how many the kernel looks at for one stack.
 	maxPathRows = 96
 	// isStep and relative are EDGE and RELATIVE of bpf/learned.h.
@@ -23,22 +26,29 @@ const (
 type Store interface {
 	PutRow(n uint32, row *bpf.RawStepRow) error
 	PutEdge(from bpf.RawEdge, row uint32) error
+	DeleteEdge(from bpf.RawEdge) error
 }
 
 // Learned is the tree of the steps by which stacks are recognised, and the
 // kernel's in step with it.
 type Learned struct {
-	store Store
-	rows  []row // by number
-	edges map[bpf.RawEdge]uint32
+	store      Store
+	rows       []row // by place; those from used on are of earlier trees
+	used       int
+	limit      int
+	generation uint32
+	edges      map[bpf.RawEdge]uint32 // names of rows
 	// Full counts the stacks that found no room, Odd those that did not fit
 	// into the tree. The kernel goes on to recognise both by signature.
 	Full, Odd uint64
+	// Forgotten counts the trees that were given up for a new one.
+	Forgotten uint64
 }
 
 type row struct {
 	id    uint64
-	next  uint32
+	next  uint32 // name
+	words uint16 // of the stack that this row and those behind it look at
 	steps []step
 }
 
@@ -50,8 +60,32 @@ type step struct {
 
 // NewLearned returns an empty tree.
 func NewLearned(store Store) *Learned {
-	return &Learned{store: store, rows: make([]row, 1), edges: map[bpf.RawEdge]uint32{}}
+	return &Learned{store: store, rows: make([]row, 1), used: 1, limit: maxRows, generation: 1, edges: map[bpf.RawEdge]uint32{}}
 }
+
+// Rows is how many rows the tree has.
+func (l *Learned) Rows() int { return l.used - 1 }
+
+// Forget gives the tree up and begins a new one. When it returns, the kernel
+// recognises no stack any more, but for a program that is doing so right now. The
+// error is the store's.
+func (l *Learned) Forget() error {
+	for e := range l.edges {
+		if err := l.store.DeleteEdge(e); err != nil {
+			return fmt.Errorf("make the kernel forget stacks: %w", err)
+		}
+	}
+	clear(l.edges)
+	l.used = 1
+	l.Forgotten++
+	if l.generation++; l.generation == 1<<(32-placeBits) {
+		l.generation = 1
+	}
+	return nil
+}
+
+// name is what the row in a place is called.
+func (l *Learned) name(place int) uint32 { return l.generation<<placeBits | uint32(place) }
 
 // Add makes the kernel recognise a stack. The error is the store's.
 func (l *Learned) Add(s *Snapshot, needs []unwind.Need) error {
@@ -82,7 +116,7 @@ func (l *Learned) Add(s *Snapshot, needs []unwind.Need) error {
 // do not part at all.
 func (l *Learned) descend(n uint32, steps []step) (at bpf.RawEdge, rest []step, fits bool) {
 	for {
-		r := &l.rows[n]
+		r := &l.rows[n&(maxRows-1)]
 		for i, s := range r.steps {
 			if len(steps) == 0 || s.at != steps[0].at {
 				return at, nil, false // what was the same up to here cannot go on in two ways
@@ -102,23 +136,24 @@ func (l *Learned) descend(n uint32, steps []step) (at bpf.RawEdge, rest []step, 
 // graft puts new steps behind an edge.
 func (l *Learned) graft(at bpf.RawEdge, steps []step, id uint64) error {
 	count := max(1, (len(steps)+rowSteps-1)/rowSteps)
-	if len(l.rows)+count > maxRows || count > maxPathRows/2 {
+	if l.used+count > l.limit || count > maxPathRows/2 {
 		l.Full++
 		return nil
 	}
 	next, words := uint32(0), uint16(0)
 	for i := count - 1; i >= 0; i-- {
 		part := steps[i*rowSteps : min(len(steps), (i+1)*rowSteps)]
-		n := uint32(len(l.rows))
-		r := row{id: id, next: next, steps: append([]step(nil), part...)}
-		raw := r.raw()
-		words = max(words, raw.Words)
-		raw.Words = words
-		if err := l.store.PutRow(n, raw); err != nil {
+		r := row{id: id, next: next, words: words, steps: append([]step(nil), part...)}
+		for _, s := range part {
+			if word := int(s.at &^ relative); word >= savedRegs {
+				r.words = max(r.words, uint16(word-savedRegs+1))
+			}
+		}
+		if err := l.put(&r); err != nil {
 			return fmt.Errorf("teach the kernel a stack: %w", err)
 		}
-		l.rows = append(l.rows, r)
-		next = n
+		words, next = r.words, l.name(l.used)
+		l.used++
 	}
 	// Only now does anything lead there.
 	if err := l.store.PutEdge(at, next); err != nil {
@@ -128,13 +163,26 @@ func (l *Learned) graft(at bpf.RawEdge, steps []step, id uint64) error {
 	return nil
 }
 
-func (r *row) raw() *bpf.RawStepRow {
-	raw := &bpf.RawStepRow{Id: r.id, Next: r.next, Count: uint16(len(r.steps))}
+// put brings a row into the next place. If there was another, that is marked first, and is else
+// as it was: who is reading it sees either that it is gone, or nothing but it.
+func (l *Learned) put(r *row) error {
+	n := uint32(l.used)
+	if l.used < len(l.rows) {
+		if err := l.store.PutRow(n, l.rows[n].raw(0)); err != nil {
+			return err
+		}
+	} else {
+		l.rows = append(l.rows, row{})
+	}
+	l.rows[n] = *r
+	return l.store.PutRow(n, r.raw(l.generation))
+}
+
+// raw is the row as the kernel has it.
+func (r *row) raw(generation uint32) *bpf.RawStepRow {
+	raw := &bpf.RawStepRow{Id: r.id, Next: r.next, Count: uint16(len(r.steps)), Words: r.words, Generation: generation}
 	for i, s := range r.steps {
 		raw.At[i], raw.Want[i] = s.at, s.want
-		if word := int(s.at &^ relative); word >= savedRegs {
-			raw.Words = max(raw.Words, uint16(word-savedRegs+1))
-		}
 	}
 	return raw
 }

@@ -25,13 +25,22 @@ func (k *kernel) PutRow(n uint32, row *bpf.RawStepRow) error { k.rows[n] = *row;
 
 func (k *kernel) PutEdge(from bpf.RawEdge, row uint32) error { k.edges[from] = row; return nil }
 
+func (k *kernel) DeleteEdge(from bpf.RawEdge) error { delete(k.edges, from); return nil }
+
 // recognise returns the id of a stack, 0 if it was not learned, and how many
 // rows it looked at.
 func (k *kernel) recognise(s *Snapshot) (id uint64, looked int) {
+	return k.recognising(s, func() {})
+}
+
+// recognising calls meanwhile whenever user space may change the maps in between.
+func (k *kernel) recognising(s *Snapshot, meanwhile func()) (id uint64, looked int) {
 	n := k.edges[bpf.RawEdge{From: s.Code, At: s.Depth, Word: s.Caller}]
 	for range maxPathRows {
-		row, ok := k.rows[n]
-		if n == 0 || !ok || 8*int(row.Words) > len(s.Stack) {
+		meanwhile()
+		row, ok := k.rows[n&(maxRows-1)]
+		meanwhile()
+		if n == 0 || !ok || 8*int(row.Words) > len(s.Stack) || k.rows[n&(maxRows-1)].Generation != n>>placeBits {
 			return 0, looked
 		}
 		looked++
@@ -139,9 +148,75 @@ func TestLearned(t *testing.T) {
 			t.Fatalf("stack %d is not recognised after it was learned: %d", i, got)
 		}
 	}
-	t.Logf("%d recognised, %.1f rows looked at for each; %d rows, %d edges, %d odd, %d full", hits, float64(rows)/float64(max(hits, 1)), len(l.rows), len(l.edges), l.Odd, l.Full)
+	t.Logf("%d recognised, %.1f rows looked at for each; %d rows, %d edges, %d odd, %d full", hits, float64(rows)/float64(max(hits, 1)), l.Rows(), len(l.edges), l.Odd, l.Full)
 	if hits < 5000 || l.Odd > 0 {
 		t.Errorf("%d stacks were recognised, %d did not fit into the tree", hits, l.Odd)
+	}
+}
+
+// TestForget teaches ever new stacks to a small tree that is given up whenever it is
+// full, while stacks are being recognised: none is taken for another, what was
+// taught last is recognised, and no more is held than the tree has room for.
+func TestForget(t *testing.T) {
+	p := program{rand.New(rand.NewPCG(5, 6))}
+	k := newKernel()
+	l := NewLearned(k)
+	l.limit = 64
+	l.generation = 1<<(32-placeBits) - 20 // the last ones, after which they begin anew
+	byID := map[uint64][]int{}
+	var latest []*Snapshot
+	hits, between := 0, 0
+	learn := func() {
+		s, needs, frames := p.stack(1 + p.IntN(30))
+		s.ID = uint64(len(byID) + 1)
+		byID[s.ID] = frames
+		full := l.Full
+		if err := l.Add(s, needs); err != nil {
+			t.Fatal(err)
+		}
+		if l.Full == full {
+			latest = append(latest, s)
+			if id, _ := k.recognise(s); id == 0 || !slices.Equal(byID[id], frames) {
+				t.Fatalf("what was just learned is recognised as %d", id)
+			}
+			return
+		}
+		if err := l.Forget(); err != nil {
+			t.Fatal(err)
+		}
+		latest = latest[:0]
+		if len(k.edges) > 0 || l.Rows() > 0 {
+			t.Fatalf("%d edges, %d rows after all was forgotten", len(k.edges), l.Rows())
+		}
+	}
+	for range 2000 {
+		learn()
+		if len(latest) == 0 {
+			continue
+		}
+		s := latest[p.IntN(len(latest))]
+		frames := byID[s.ID]
+		id, _ := k.recognising(s, func() {
+			if p.IntN(8) == 0 {
+				between++
+				for range p.IntN(60) {
+					learn()
+				}
+			}
+		})
+		if id != 0 {
+			hits++
+			if !slices.Equal(byID[id], frames) {
+				t.Fatalf("a stack was taken for another while the tree changed:\n got %v\nwant %v", byID[id], frames)
+			}
+		}
+		if len(l.rows) > l.limit || len(k.rows) > l.limit || len(l.edges) > l.limit {
+			t.Fatalf("%d rows, %d in the kernel, %d edges; the limit is %d", len(l.rows), len(k.rows), len(l.edges), l.limit)
+		}
+	}
+	t.Logf("%d recognised, the tree changed %d times in between, %d trees", hits, between, l.Forgotten)
+	if hits < 1000 || between < 500 || l.Forgotten < 500 {
+		t.Error("too little happened")
 	}
 }
 

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"sync"
+	"time"
 
 	"github.com/tcap-dev/tcap/capture/unwind"
 )
@@ -29,7 +30,10 @@ type Unwinding struct {
 	waiting []question
 	bytes   int // of waiting
 	answers []Answer
+	forget  bool // what was learned, before anything else is
+	full    bool // the tree found no room for a stack
 	closed  bool
+	work    Work
 	err     error
 	done    chan struct{}
 }
@@ -86,34 +90,94 @@ func (u *Unwinding) Finish() ([]Answer, error) {
 	return u.Answers(), u.err
 }
 
+// Forget makes the kernel forget the stacks that were learned so far, so that it learns
+// what comes from now on. [Unwinding.Forgotten] tells when it has.
+func (u *Unwinding) Forget() {
+	u.mu.Lock()
+	u.forget, u.full = true, false
+	u.mu.Unlock()
+	u.wake.Signal()
+}
+
+// Forgotten reports whether the kernel has forgotten all that it was to forget.
+func (u *Unwinding) Forgotten() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !u.forget
+}
+
+// Full reports whether a stack found no room since the last Forget.
+func (u *Unwinding) Full() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.full
+}
+
+// Work is what unwinding took so far.
+type Work struct {
+	Stacks, Frames uint64
+	Time           time.Duration // that the unwinder worked
+	Cold           uint64        // frames at an address that was not known yet
+}
+
+// Work returns what unwinding took so far.
+func (u *Unwinding) Work() Work {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.work
+}
+
 // Counts tells how many stacks the kernel was taught, and how many it could not
 // be: for want of room, and because they are odd. After Finish only.
 func (u *Unwinding) Counts() (rows int, full, odd uint64) {
-	return len(u.learned.rows) - 1, u.learned.Full, u.learned.Odd
+	return u.learned.Rows(), u.learned.Full, u.learned.Odd
 }
 
 func (u *Unwinding) run() {
 	defer close(u.done)
 	for {
 		u.mu.Lock()
-		for len(u.waiting) == 0 && !u.closed {
+		for len(u.waiting) == 0 && !u.closed && !u.forget {
 			u.wake.Wait()
 		}
 		batch := u.waiting
 		u.waiting = nil
+		done := u.closed && batch == nil
 		u.mu.Unlock()
-		if batch == nil {
+		u.forgetNow()
+		if done {
 			return
 		}
 		for i := range batch {
+			begun := time.Now()
 			a := u.answer(&batch[i])
+			took := time.Since(begun)
 			u.mu.Lock()
+			u.work.Stacks, u.work.Frames, u.work.Time = u.work.Stacks+1, u.work.Frames+uint64(len(a.Frames)), u.work.Time+took
+			u.work.Cold = u.walker.unwind.Decoded()
 			u.bytes -= len(batch[i].snap.Stack)
 			u.answers = append(u.answers, a)
 			u.mu.Unlock()
 			batch[i] = question{}
+			u.forgetNow()
 		}
 	}
+}
+
+// forgetNow does what Forget asked for.
+func (u *Unwinding) forgetNow() {
+	u.mu.Lock()
+	asked := u.forget && !u.closed
+	u.mu.Unlock()
+	if !asked {
+		return
+	}
+	if err := u.learned.Forget(); err != nil && u.err == nil {
+		u.err = err
+	}
+	u.mu.Lock()
+	u.forget = false
+	u.mu.Unlock()
 }
 
 // answer unwinds a snapshot, and teaches the kernel.
@@ -124,7 +188,13 @@ func (u *Unwinding) answer(q *question) Answer {
 	// Code that a program made itself may be other code tomorrow, untold.
 	lasting := end != unwind.NoCode && !made
 	if needs, ok := u.walker.unwind.Needs(); ok && u.err == nil && lasting && !u.isClosed() {
+		full := u.learned.Full
 		u.err = u.learned.Add(&q.snap, needs)
+		if u.learned.Full > full {
+			u.mu.Lock()
+			u.full = true
+			u.mu.Unlock()
+		}
 	}
 	return Answer{ID: q.snap.ID, Frames: frames, End: end, Maps: q.maps, Owner: q.owner}
 }

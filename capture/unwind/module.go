@@ -132,6 +132,7 @@ func (m *Module) rule(pc uint64, isReturn bool) *rule {
 		clear(m.rules)
 		m.ruleBytes = 0
 	}
+	m.u.decoded++
 	if r = m.find(pc, isReturn); m.u.work >= 0 {
 		m.places[key] = r
 	}

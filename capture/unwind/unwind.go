@@ -23,7 +23,12 @@ type Unwinder struct {
 	loaded  []*Module // those with tables
 	bytes   int64     // of all their tables
 	work    int       // what decoding may still cost for the present stack
+	decoded uint64    // addresses
 }
+
+// Decoded counts the addresses whose rules were looked up in a file's tables, as
+// they were not known yet.
+func (u *Unwinder) Decoded() uint64 { return u.decoded }
 
 // maxWork bounds the call frame instructions that are executed for one stack,
 // which crafted tables could make as many as frames times maxInstructions. A
