@@ -19,16 +19,11 @@ import (
 // and declares what their packs want of them.
 func (r *recorder) resolveApps() error {
 	if len(r.opts.Apps) == 0 {
-		return nil
+		return r.resolveRunning()
 	}
-	pids, err := r.targetPids()
+	pids, err := r.appPids()
 	if err != nil {
 		return err
-	}
-	if !r.opts.targeted() {
-		if pids, err = allPids(); err != nil {
-			return err
-		}
 	}
 	for _, p := range r.opts.Apps {
 		programs := programsOf(p, pids, r.opts.targeted())
@@ -102,9 +97,8 @@ func allPids() ([]uint32, error) {
 	return pids, nil
 }
 
-// programsOf are the executables that a pack is about: those that run and, where
-// none does, those that are installed.
-func programsOf(p *pack.Pack, pids []uint32, targeted bool) []pack.Program {
+// runningOf are the executables that a pack is about, of those that run.
+func runningOf(p *pack.Pack, pids []uint32, targeted bool) []pack.Program {
 	var list []pack.Program
 	seen := map[string]bool{}
 	for _, pid := range pids {
@@ -120,9 +114,17 @@ func programsOf(p *pack.Pack, pids []uint32, targeted bool) []pack.Program {
 		seen[link] = true
 		list = append(list, pack.Program{Open: exe, Path: name})
 	}
+	return list
+}
+
+// programsOf are the executables that a pack is about: those that run and, where
+// none does, those that are installed.
+func programsOf(p *pack.Pack, pids []uint32, targeted bool) []pack.Program {
+	list := runningOf(p, pids, targeted)
 	if len(list) > 0 {
 		return list
 	}
+	seen := map[string]bool{}
 	for _, pattern := range p.Paths {
 		found, _ := filepath.Glob(pattern) // the pack's parser has checked it
 		for _, f := range found {
@@ -151,8 +153,9 @@ func isProgram(p *pack.Pack, exe, name string, targeted bool) bool {
 		return false
 	}
 	defer e.Close()
-	_, err = e.Lookup(p.Symbol)
-	return err == nil
+	found := false
+	err = e.Each(func(s probe.Symbol) bool { found = s.Name == p.Symbol; return !found })
+	return found && err == nil
 }
 
 // A trial holds the first calls of a site against its pack's checks: offsets of

@@ -139,7 +139,7 @@ func (r *recorder) sizeCalls(spec *ebpf.CollectionSpec) error {
 // attachCalls attaches the programs to all places.
 func (r *recorder) attachCalls() error {
 	c := r.calls
-	probes, tfs, err := r.newTargetProbes("calls", true)
+	probes, tfs, err := r.newTargetProbes("calls", !r.opts.auto)
 	if err != nil {
 		return err
 	}

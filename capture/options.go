@@ -21,6 +21,7 @@ type Options struct {
 	Packs    []string      // names of packs; none: all that suit the targets
 	Probes   []Probe       // declared probes; with Packs, what is recorded beside them
 	Apps     []*pack.Pack  // applications, whose probes are declared too
+	NoApps   bool          // without Packs, Probes and Apps: only what tcap records by itself, not the packs whose program runs
 	Duration time.Duration // 0: until the targets end or the context does
 	MaxSize  int64         // bytes of the file at which recording ends; 0: no limit
 	RingSize int           // bytes of the ring, rounded up to a power of two of pages; 0: DefaultRingSize
@@ -47,6 +48,8 @@ type Options struct {
 	// runs: the first of them lets the command end by itself, the second ends
 	// the recording.
 	Interrupts <-chan Interrupt
+
+	auto bool // Probes are those of running programs, which nobody asked for
 }
 
 // A Probe is a declared probe that is to be recorded.

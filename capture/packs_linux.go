@@ -39,7 +39,7 @@ func PackNames() []string {
 // packs are the names of what to record: what was asked for, or all that suits
 // the targets.
 func (o *Options) packs() []string {
-	if len(o.Packs)+len(o.Probes)+len(o.Apps) > 0 {
+	if !o.auto && !o.unasked() {
 		return o.Packs
 	}
 	var names []string
@@ -89,10 +89,15 @@ func (r *recorder) attachPacks() error {
 	attached := 0
 	var errs []error
 	if r.calls != nil {
-		if err := r.attachCalls(); err != nil {
+		err := r.attachCalls()
+		if err != nil && !r.opts.auto {
 			return err
 		}
-		attached++
+		if err == nil {
+			attached++
+		} else if r.calls, err = nil, r.note(true, err.Error()); err != nil {
+			return err
+		}
 	}
 	for _, p := range packs {
 		if !slices.Contains(wanted, p.name) {

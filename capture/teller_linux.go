@@ -50,13 +50,16 @@ func (t *teller) run() {
 	}
 }
 
-// warn says a line. It never waits.
-func (t *teller) warn(text string) {
+// warn says a line that warns. It never waits.
+func (t *teller) warn(text string) { t.say("warning: " + text) }
+
+// say says a line. It never waits.
+func (t *teller) say(text string) {
 	if t == nil || t.out == nil {
 		return
 	}
 	select {
-	case t.lines <- "tcap: warning: " + text + "\n":
+	case t.lines <- "tcap: " + text + "\n":
 	default:
 		t.unsaid++
 	}

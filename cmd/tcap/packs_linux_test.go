@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,5 +150,55 @@ func TestOwnPack(t *testing.T) {
 	}
 	if o := tcap(t, "record", "-o", filepath.Join(dir, "x.tcap"), "-e", "nosuch", "--", exe); o.code != exitUsage || !strings.Contains(o.stderr, "no such pack; there are ") {
 		t.Errorf("an unknown pack: exit %d, %s", o.code, o.stderr)
+	}
+}
+
+// TestRunningApps: without -e, a target that a pack knows is recorded as that, and is
+// without targets, too; not with -e none, and never by a pack that is private. A pack of
+// the user's that is wrong does no harm.
+func TestRunningApps(t *testing.T) {
+	kerneltest.Require(t)
+	home := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", home)
+	if err := os.MkdirAll(filepath.Join(home, "tcap/packs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, "tcap/packs/broken.yaml"), []byte("pack: broken\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	s := start(t, port, "redis-server", "--port", fmt.Sprint(port), "--save", "", "--dir", t.TempDir(), "--bind", "127.0.0.1")
+	target := []string{"-p", fmt.Sprint(s.pid())}
+	for _, tt := range []struct {
+		name  string
+		args  []string
+		packs string
+	}{
+		{"target", target, "heap, tcp, calls, redis"},
+		{"target, none", append([]string{"-e", "none"}, target...), "heap, tcp"},
+		{"target, others", append([]string{"-e", "tcp"}, target...), "tcp"},
+		{"machine", nil, "tcp, calls"},
+		{"machine, none", []string{"-e", "none"}, "tcp"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := recordNow(t, tt.args...)
+			for range 5 {
+				runClient(t, "", "redis-cli", "-p", fmt.Sprint(port), "ping")
+			}
+			r.stop()
+			apps := strings.Contains(tt.packs, "calls")
+			if said := strings.Contains(r.log.String(), "recording redis-"); said != apps || strings.Contains(r.log.String(), "broken.yaml:") != apps {
+				t.Errorf("%s", r.log.String())
+			}
+			info := tcap(t, "info", r.file).stdout
+			if !strings.Contains(info, " "+tt.packs) || strings.Contains(info, "redis-keys") {
+				t.Errorf("want packs %s:\n%s", tt.packs, info)
+			}
+			var got commandTotals
+			r.analyze(&got, "commands", "--pid", fmt.Sprint(s.pid()))
+			if apps != (len(got.Commands) == 1 && got.Commands[0].Command == "ping" && got.Commands[0].Calls == 5) {
+				t.Errorf("commands %+v", got.Commands)
+			}
+		})
 	}
 }

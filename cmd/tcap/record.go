@@ -51,7 +51,9 @@ command's exit status.
 
 Without a target it records the TCP connections of the whole machine. The heap
 needs a target, for every call to an allocator costs a trap; only the targets
-and their children pay for it.`,
+and their children pay for it. An application that tcap has a pack for (nginx,
+redis, mysql, ...) is recorded, too, if it is a target or, without one, runs;
+-e none leaves that out, and -e with anything else records just that.`,
 		Example: `  tcap record -o run.tcap -- ./server --port 8080
   tcap record -o run.tcap -p $(pidof nginx) -d 30s
   tcap record -o tcp.tcap -d 1m`,
@@ -146,6 +148,10 @@ func (f *recordFlags) wanted(o *capture.Options) error {
 // addPacks takes names of packs, which commas separate, and files of packs.
 func addPacks(o *capture.Options, words string) error {
 	for word := range strings.SplitSeq(words, ",") {
+		if word == "none" {
+			o.NoApps = true
+			continue
+		}
 		if slices.Contains(capture.PackNames(), word) {
 			o.Packs = append(o.Packs, word)
 			continue
