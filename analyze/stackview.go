@@ -151,19 +151,22 @@ func (v *stackView) table(t *export.Text, groups []*export.Group, top int) {
 		Head:  []string{"SELF", "%", c.beside.Head, "TOTAL", "%", strings.ToUpper(string(grain))},
 		Right: []bool{true, true, true, true, true, false},
 	}
+	if grain == export.ByFunction {
+		tab.Head, tab.Right = append(tab.Head, "IN"), append(tab.Right, false)
+	}
 	shown := groups
 	if top > 0 && top < len(groups) {
 		shown = groups[:top]
 	}
 	for _, g := range shown {
-		name := export.Escape(grain.Name(&g.Frame))
-		if place := g.Frame.Place(); grain == export.ByFunction && place != "" {
-			name += " (" + export.Escape(place) + ")"
-		}
-		tab.Rows = append(tab.Rows, []string{
+		row := []string{
 			own.Text(g.Self), percent(g.Self[c.value()], whole), c.beside.Text(g.Self),
-			own.Text(g.Total), percent(g.Total[c.value()], whole), name,
-		})
+			own.Text(g.Total), percent(g.Total[c.value()], whole), export.Escape(grain.Name(&g.Frame)),
+		}
+		if grain == export.ByFunction {
+			row = append(row, export.Cut(export.Escape(g.Frame.Place()), placeWidth))
+		}
+		tab.Rows = append(tab.Rows, row)
 	}
 	t.Line("%s, self and with what it calls:", c.title)
 	t.Table(tab, "")
@@ -172,6 +175,9 @@ func (v *stackView) table(t *export.Text, groups []*export.Group, top int) {
 	}
 	t.Line("")
 }
+
+// placeWidth leaves the better part of a narrow table to the names of functions.
+const placeWidth = 16
 
 func percent(part, whole uint64) string {
 	if whole == 0 {

@@ -108,6 +108,56 @@ func Cut(s string, width int) string {
 	return string(r[:head]) + "…" + string(r[n-tail:])
 }
 
+// CutName is Cut for what has names of functions in it. Their template arguments, and
+// the namespace that tells one ABI of libstdc++ from another, go before anything else:
+// std::map<…>::insert tells more than std::map<int…sert. If that is not enough, the
+// end of a name in a namespace stays.
+func CutName(s string, width int) string {
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	s = withoutArguments(strings.ReplaceAll(s, "std::__cxx11::", "std::"))
+	r := []rune(s)
+	if len(r) <= width || width < 8 || !strings.Contains(s, "::") {
+		return Cut(s, width)
+	}
+	return "…" + string(r[len(r)-width+1:])
+}
+
+// withoutArguments puts an ellipsis between the outermost angle brackets, but for
+// those that a name begins with, which are Rust's: <Vec<…> as Drop>::drop. What is
+// not balanced is returned as it is.
+func withoutArguments(s string) string {
+	var b strings.Builder
+	depth, rust := 0, strings.HasPrefix(s, "<")
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '<' && (i == 0 && rust || strings.HasSuffix(s[:i], "operator") || strings.HasSuffix(s[:i], "operator<")),
+			c == '>' && i > 0 && (s[i-1] == '-' || strings.HasSuffix(s[:i], "operator") || strings.HasSuffix(s[:i], "operator>")),
+			c == '>' && depth == 0 && rust:
+			// part of a name
+		case c == '<':
+			if depth++; depth == 1 {
+				b.WriteString("<…>")
+			}
+			continue
+		case c == '>':
+			if depth--; depth < 0 {
+				return s
+			}
+			continue
+		}
+		if depth == 0 {
+			b.WriteByte(c)
+		}
+	}
+	if depth != 0 {
+		return s
+	}
+	return b.String()
+}
+
 // Count writes a number with separators between thousands.
 func Count(n uint64) string {
 	s := strconv.FormatUint(n, 10)

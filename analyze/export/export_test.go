@@ -29,6 +29,24 @@ func TestEscape(t *testing.T) {
 	}
 }
 
+func TestCutName(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"std::map<int, long>::insert", "std::map<int, long>::insert"}, // it fits
+		{"std::map<int, std::vector<long> >::insert<int&&>", "std::map<…>::insert<…>"},
+		{"std::operator<< <std::char_traits<char> >", "std::operator<< <…>"},
+		{"std::operator< <std::char_traits<char>, int>", "std::operator< <…>"},
+		{"A<a very long argument>::operator->", "A<…>::operator->"},
+		{"A<a very long argument>::operator>>", "A<…>::operator>>"},
+		{"<alloc::vec::Vec<a::long::Type> as core::Drop>::drop", "…::Vec<…> as core::Drop>::drop"},
+		{"unbalanced>::but_longer_than_it_may_be", "…d>::but_longer_than_it_may_be"},
+		{"unbalanced<::but_longer_than_it_may_be", "…d<::but_longer_than_it_may_be"},
+	} {
+		if got := CutName(c.in, 30); got != c.want {
+			t.Errorf("CutName(%q) = %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
 func TestCut(t *testing.T) {
 	for _, c := range []struct {
 		in    string

@@ -76,7 +76,7 @@ func (t *Text) Stack(frames []Frame, indent string) {
 	}
 	place = min(place, room/3)
 	for i := range frames {
-		name := Cut(Escape(frames[i].Name()), room-place-2)
+		name := CutName(Escape(frames[i].Name()), room-place-2)
 		at := Cut(Escape(frames[i].Place()), place)
 		if at == "" {
 			t.Line("%s%s", indent, name)
@@ -119,7 +119,7 @@ func (t *Text) Table(tab Table, indent string) {
 	for _, row := range append([][]string{tab.Head}, tab.Rows...) {
 		line := indent
 		for i, c := range row {
-			c = Cut(c, width[i])
+			c = CutName(c, width[i])
 			if tab.Right[i] {
 				line += pad(c, width[i]) + c + "  "
 			} else {

@@ -250,5 +250,5 @@ func (d *treeDrawer) line(values []uint64, lead, name, place string) {
 		room -= utf8.RuneCountInString(place) + 2
 		place = "  " + place
 	}
-	d.t.Line("%s", strings.TrimRight(b.String()+lead+Cut(Escape(name), room)+place, " "))
+	d.t.Line("%s", strings.TrimRight(b.String()+lead+CutName(Escape(name), room)+place, " "))
 }
