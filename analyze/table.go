@@ -67,13 +67,17 @@ func hashAddr(addr uint64) uint32 {
 	return uint32(h ^ h>>29)
 }
 
+// lineOf is where the search for a hash begins: the first of the two slots of a
+// line, so that most searches and removals stay in it.
+func lineOf(hash uint32) uint32 { return hash &^ 1 }
+
 // home is the slot at which the search for a block begins, nil when there are
 // none.
 func (t *table) home(hash uint32) *slot {
 	if len(t.slots) == 0 {
 		return nil
 	}
-	return &t.slots[hash&uint32(len(t.slots)-1)]
+	return &t.slots[lineOf(hash)&uint32(len(t.slots)-1)]
 }
 
 // find returns the place of the block at an address, whose hash is given. When
@@ -84,7 +88,7 @@ func (t *table) find(addr uint64, hash uint32) (at uint32, ok bool) {
 		return 0, false
 	}
 	mask := uint32(len(slots) - 1)
-	for at = hash & mask; ; at = (at + 1) & mask {
+	for at = lineOf(hash) & mask; ; at = (at + 1) & mask {
 		switch s := &slots[at]; {
 		case s.batch == 0:
 			return at, false
@@ -172,7 +176,7 @@ func (t *table) remove(at uint32) {
 	mask := uint32(len(slots) - 1)
 	hole := at
 	for at := (at + 1) & mask; slots[at].batch != 0; at = (at + 1) & mask {
-		home := hashAddr(slots[at].addr) & mask
+		home := lineOf(hashAddr(slots[at].addr)) & mask
 		if (at-home)&mask >= (at-hole)&mask {
 			slots[hole] = slots[at]
 			if t.marked {
@@ -196,7 +200,7 @@ func (t *table) grow() {
 		if s.batch == 0 {
 			continue
 		}
-		at := hashAddr(s.addr) & mask
+		at := lineOf(hashAddr(s.addr)) & mask
 		for t.slots[at].batch != 0 {
 			at = (at + 1) & mask
 		}

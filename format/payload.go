@@ -81,13 +81,14 @@ func (p *payloads) read(b *BlockInfo, bufs *buffers) ([]byte, error) {
 		return bufs.stored, nil
 	case codecZstd:
 		bufs.raw = slices.Grow(bufs.raw[:0], b.RawLen)
-		if bufs.raw, err = p.zstd.DecodeAll(bufs.stored, bufs.raw[:0:b.RawLen]); err != nil {
+		raw, err := p.zstd.DecodeAll(bufs.stored, bufs.raw[:0:b.RawLen])
+		if err != nil {
 			return nil, fmt.Errorf("%w: zstd: %w", ErrMalformed, err)
 		}
-		if len(bufs.raw) != b.RawLen {
-			return nil, fmt.Errorf("%w: raw length %d is not %d", ErrMalformed, len(bufs.raw), b.RawLen)
+		if len(raw) != b.RawLen {
+			return nil, fmt.Errorf("%w: raw length %d is not %d", ErrMalformed, len(raw), b.RawLen)
 		}
-		return bufs.raw, nil
+		return raw, nil
 	default:
 		return nil, fmt.Errorf("%w: codec %d", errUnknown, b.Codec)
 	}
