@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,7 +27,12 @@ http {
 	server {
 		listen 127.0.0.1:%[2]d;
 		location = /file { return 200 "hello"; }
-		location = /up { proxy_pass http://%[3]s; proxy_http_version 1.0; }
+		location /up { proxy_pass http://%[3]s; proxy_http_version 1.0; proxy_read_timeout 1s; }
+	}
+	server {
+		listen 127.0.0.1:%[4]d;
+		keepalive_timeout 0;
+		location = /file { return 200 "hello"; }
 	}
 }
 `
@@ -36,7 +40,8 @@ http {
 // An nginx is a server with its one worker.
 type nginx struct {
 	*server
-	dir string
+	dir   string
+	plain int // port where it keeps no connection alive
 }
 
 func startNginx(t *testing.T, upstream string) *nginx {
@@ -44,10 +49,11 @@ func startNginx(t *testing.T, upstream string) *nginx {
 	dir := publicDir(t)
 	port := freePort(t)
 	conf := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, port, upstream), 0o644); err != nil {
+	plain := freePort(t)
+	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, port, upstream, plain), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return &nginx{start(t, port, "nginx", "-c", conf, "-p", dir), dir}
+	return &nginx{start(t, port, "nginx", "-c", conf, "-p", dir), dir, plain}
 }
 
 // worker is the process that serves.
@@ -100,7 +106,7 @@ func untilEnd(c net.Conn) error {
 const often = 15
 
 func (c *client) times() int {
-	if strings.HasSuffix(c.reason, "_timeout") {
+	if strings.HasSuffix(c.reason, "_timeout") || strings.HasSuffix(c.name, "silent") {
 		return 2
 	}
 	return often
@@ -144,12 +150,91 @@ var nginxClients = []client{
 		}
 		return untilEnd(c)
 	}},
-	{"upstream", "application", "app_close", "ngx_", func(c net.Conn) error {
-		if err := request(c, "/up", "Connection: close\r\n"); err != nil {
+	{"no keep-alive", "application", "app_close", "ngx_", func(c net.Conn) error {
+		if err := request(c, "/file", ""); err != nil {
 			return err
 		}
 		return untilEnd(c)
 	}},
+	{"upstream that waits", "application", "app_close", "ngx_", throughUpstream("/up/waits")},
+	{"upstream that closes", "application", "app_close", "ngx_", throughUpstream("/up/closes")},
+	{"upstream that resets", "application", "app_close", "ngx_", throughUpstream("/up/resets")},
+	{"upstream that is silent", "application", "app_close", "ngx_", throughUpstream("/up/silent")},
+}
+
+// throughUpstream asks for what comes from the upstream, whatever that does.
+func throughUpstream(path string) func(net.Conn) error {
+	return func(c net.Conn) error {
+		if err := request(c, path, "Connection: close\r\n"); err != nil {
+			return err
+		}
+		return untilEnd(c)
+	}
+}
+
+// An upstream is a server that ends its connections as the path says, and knows
+// which of nginx's ports each was.
+type upstream struct {
+	net.Listener
+	mu    sync.Mutex
+	paths map[int]string
+}
+
+// upstreamEnds are the verdicts on nginx's connections to it.
+var upstreamEnds = map[string]client{
+	"/up/waits":  {initiator: "application", reason: "app_close", function: "ngx_"},
+	"/up/closes": {initiator: "peer", reason: "peer_fin", function: "ngx_"},
+	"/up/resets": {initiator: "peer", reason: "peer_reset"},
+	"/up/silent": {initiator: "application", reason: "idle_timeout", function: "ngx_"},
+}
+
+func startUpstream(t *testing.T) *upstream {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &upstream{Listener: l, paths: map[int]string{}}
+	var group sync.WaitGroup
+	t.Cleanup(func() { l.Close(); group.Wait() })
+	group.Add(1)
+	go func() {
+		defer group.Done()
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			group.Add(1)
+			go func() {
+				defer group.Done()
+				defer c.Close()
+				u.serve(c)
+			}()
+		}
+	}()
+	return u
+}
+
+func (u *upstream) serve(c net.Conn) {
+	req, err := http.ReadRequest(bufio.NewReader(c))
+	if err != nil {
+		return // its client will miss it
+	}
+	u.mu.Lock()
+	u.paths[c.RemoteAddr().(*net.TCPAddr).Port] = req.URL.Path
+	u.mu.Unlock()
+	switch req.URL.Path {
+	case "/up/waits": // nginx has all of the answer, and closes
+		io.WriteString(c, "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+		untilEnd(c)
+	case "/up/closes": // the end of the answer is the end of the connection
+		io.WriteString(c, "HTTP/1.0 200 OK\r\n\r\nhello")
+	case "/up/resets":
+		c.(*net.TCPConn).SetLinger(0)
+	case "/up/silent": // nginx gives up
+		untilEnd(c)
+	}
 }
 
 type closesDoc struct {
@@ -172,22 +257,25 @@ type closesDoc struct {
 // descriptors again.
 func TestNginx(t *testing.T) {
 	kerneltest.Require(t)
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "from upstream") }))
-	defer up.Close()
-	n := startNginx(t, up.Listener.Addr().String())
+	up := startUpstream(t)
+	n := startNginx(t, up.Addr().String())
 	r := recordNow(t, "-e", "nginx,tcp", "-p", fmt.Sprint(n.pid()), "-p", fmt.Sprint(n.worker()))
 
 	var mu sync.Mutex
 	truth := map[int]*client{}
 	var group sync.WaitGroup
-	failed := make(chan error, len(nginxClients))
+	failed := make(chan error, len(nginxClients)*often)
 	for i := range nginxClients {
 		group.Add(1)
 		go func() {
 			defer group.Done()
 			cl := &nginxClients[i]
 			for range cl.times() {
-				c, err := net.Dial("tcp", n.addr())
+				addr := n.addr()
+				if cl.name == "no keep-alive" {
+					addr = fmt.Sprintf("127.0.0.1:%d", n.plain)
+				}
+				c, err := net.Dial("tcp", addr)
 				if err != nil {
 					failed <- err
 					return
@@ -209,7 +297,7 @@ func TestNginx(t *testing.T) {
 		t.Error(err)
 	}
 	r.stop()
-	n.check(t, r, truth)
+	n.check(t, r, truth, up)
 }
 
 var killedClient = client{name: "worker killed", initiator: "kernel", reason: "process_killed"}
@@ -242,22 +330,28 @@ func (n *nginx) kill(t *testing.T, truth map[int]*client, mu *sync.Mutex) {
 	}
 }
 
-func (n *nginx) check(t *testing.T, r *recorder, truth map[int]*client) {
+func (n *nginx) check(t *testing.T, r *recorder, truth map[int]*client, up *upstream) {
 	t.Helper()
 	var doc closesDoc
 	r.analyze(&doc, "closes")
 	seen, upstream := 0, 0
 	for _, c := range doc.Closes {
-		if c.Direction == "connect" {
-			upstream++
-			continue
-		}
 		want := truth[c.Rport]
-		if c.Lport != n.port || want == nil {
+		if c.Direction == "connect" {
+			end, ok := upstreamEnds[up.paths[c.Lport]]
+			if !ok {
+				t.Errorf("a connection that no upstream saw: %+v", c)
+				continue
+			}
+			end.name = "nginx to upstream, " + up.paths[c.Lport]
+			want = &end
+			upstream++
+		} else if (c.Lport != n.port && c.Lport != n.plain) || want == nil {
 			t.Errorf("a connection that no client made: %+v", c)
 			continue
+		} else {
+			seen++
 		}
-		seen++
 		function := ""
 		if c.Function != nil {
 			function = *c.Function
@@ -275,7 +369,7 @@ func (n *nginx) check(t *testing.T, r *recorder, truth map[int]*client) {
 	if seen != len(truth) {
 		t.Errorf("%d connections, the clients made %d", seen, len(truth))
 	}
-	if upstream != often {
-		t.Errorf("%d connections to the upstream, want %d", upstream, often)
+	if upstream != 3*often+2 || upstream != len(up.paths) {
+		t.Errorf("%d connections to the upstream, which saw %d; want %d", upstream, len(up.paths), 3*often+2)
 	}
 }
