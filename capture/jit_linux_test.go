@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/tcap-dev/tcap/capture"
 	"github.com/tcap-dev/tcap/capture/kerneltest"
 	"github.com/tcap-dev/tcap/format"
 )
@@ -47,6 +48,27 @@ func TestGeneratedCode(t *testing.T) {
 	}
 	if named != 10 {
 		t.Errorf("%d allocations by generated code, want 10", named)
+	}
+}
+
+// TestGeneratedCodeOffline: it is the same when stacks are unwound later.
+func TestGeneratedCodeOffline(t *testing.T) {
+	kerneltest.Require(t)
+	o, notes := options(t)
+	o.Unwind = capture.UnwindOffline
+	res := recordWith(t, o, notes, build(t, "jit.c", "-fno-omit-frame-pointer"))
+	path := finishStacks(t, res.path)
+	if err := os.Remove(res.value["map"]); err != nil {
+		t.Error(err)
+	}
+	generated := takenStacks(t, path)[12345]
+	for _, s := range generated {
+		if len(s.functions) < 2 || s.functions[0] != "Interpreter:generated" || s.functions[1] != "main" {
+			t.Errorf("stack %q", s.functions)
+		}
+	}
+	if len(generated) != 10 {
+		t.Errorf("%d allocations by generated code, want 10", len(generated))
 	}
 }
 

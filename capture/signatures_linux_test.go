@@ -36,7 +36,7 @@ func TestSignaturesAge(t *testing.T) {
 	names := newSymbolizer(nil)
 	ss := &snapshots{
 		frames: frames{w: w, names: names, asked: map[format.FrameID]bool{}}, sent: kernel,
-		signatures: newSignatures(), told: map[format.StackID]format.StackEnd{}, unwinding: snapshot.Start(kernel, nil),
+		signatures: newSignatures(), told: map[format.StackID]format.StackEnd{}, unwinding: snapshot.Start(kernel, nil, 0),
 	}
 	const limit, rounds, always = 500, 40, 20
 	ss.limit = limit

@@ -57,7 +57,7 @@ func newSnapshots(fs frames, objs *bpf.RawObjects, o *Options) *snapshots {
 		signatures: newSignatures(), told: map[format.StackID]format.StackEnd{},
 	}
 	if o.Unwind != UnwindOffline {
-		ss.unwinding = snapshot.Start(kernelSteps{objs}, o.DebugDirs)
+		ss.unwinding = snapshot.Start(kernelSteps{objs}, o.DebugDirs, o.StackSize)
 	}
 	return ss
 }

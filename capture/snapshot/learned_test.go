@@ -233,7 +233,7 @@ func TestLearnedUnwound(t *testing.T) {
 		return s
 	}
 	k := newKernel()
-	u := Start(k, nil)
+	u := Start(k, nil, 64<<10)
 	maps := []Mapping{{Start: code, End: code + 0x1000}}
 	if !u.Ask(*stack(0x7ff000001000, 0xaa), maps, nil) {
 		t.Fatal("the first snapshot finds no room")
@@ -254,5 +254,44 @@ func TestLearnedUnwound(t *testing.T) {
 	binary.LittleEndian.PutUint64(other.Stack[64:], other.SP+120)
 	if id, _ := k.recognise(other); id != 0 {
 		t.Error("a stack with another frame address is recognised")
+	}
+}
+
+// TestCutStacks: a stack that goes on behind its copy is not learned, as the next copy
+// may have more of it, unless none can.
+func TestCutStacks(t *testing.T) {
+	const code, sp = 0x400000, 0x7ff000001000
+	maps := []Mapping{{Start: code, End: code + 0x1000}}
+	for _, c := range []struct {
+		name   string
+		depth  uint32
+		size   int
+		learns bool
+	}{
+		{"end not known", 0, 1024, false},
+		{"end far away", 4096, 1024, false},
+		{"longest copy", 0, 256, true},
+		{"all of the stack", 256, 1024, true},
+	} {
+		s := Snapshot{ID: 7, SP: sp, Code: 1, Depth: c.depth, Caller: code + 0x10, Stack: make([]byte, 256)}
+		s.Regs[fpIndex] = sp + 64
+		binary.LittleEndian.PutUint64(s.Stack[64:], sp+512) // the next frame is not in the copy
+		binary.LittleEndian.PutUint64(s.Stack[72:], code+0x20)
+		k := newKernel()
+		u := Start(k, nil, c.size)
+		if !u.Ask(s, maps, nil) {
+			t.Fatal("no room")
+		}
+		var answers []Answer
+		for len(answers) == 0 {
+			answers = u.Answers()
+			runtime.Gosched()
+		}
+		if _, err := u.Finish(); err != nil || len(answers[0].Frames) != 2 || answers[0].End == unwind.Complete {
+			t.Fatalf("%s: %+v, %v", c.name, answers, err)
+		}
+		if id, _ := k.recognise(&s); (id != 0) != c.learns {
+			t.Errorf("%s: recognised as %d", c.name, id)
+		}
 	}
 }

@@ -35,6 +35,13 @@ func (s *Snapshot) First() uint64 {
 	return s.Caller
 }
 
+// whole reports whether no copy of such a stack can be longer: it has all that there is, or
+// as much as any.
+func (s *Snapshot) whole(stackSize int) bool {
+	n := len(s.Stack) + 7 // copies are of whole words
+	return n >= stackSize || s.Depth != 0 && n >= int(s.Depth)
+}
+
 // Decode reads a record of the ring. The Stack is part of it.
 func Decode(rec []byte) (Snapshot, error) {
 	const head = int(unsafe.Offsetof(bpf.RawSnapshot{}.Words))

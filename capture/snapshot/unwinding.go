@@ -25,6 +25,8 @@ type Unwinding struct {
 	walker  *Walker
 	limit   int
 
+	stackSize int // bytes of a copy, at most
+
 	mu      sync.Mutex
 	wake    *sync.Cond
 	waiting []question
@@ -46,8 +48,9 @@ type question struct {
 
 // Start begins to unwind. What is learned goes to the store. debugDirs are searched for
 // separate debug files, and last the system's.
-func Start(store Store, debugDirs []string) *Unwinding {
-	u := &Unwinding{learned: NewLearned(store), walker: NewWalker(debugDirs), limit: maxWaiting, done: make(chan struct{})}
+// Of a stack, stackSize bytes are copied at most.
+func Start(store Store, debugDirs []string, stackSize int) *Unwinding {
+	u := &Unwinding{learned: NewLearned(store), walker: NewWalker(debugDirs), limit: maxWaiting, stackSize: stackSize, done: make(chan struct{})}
 	u.wake = sync.NewCond(&u.mu)
 	go u.run()
 	return u
@@ -184,9 +187,9 @@ func (u *Unwinding) forgetNow() {
 func (u *Unwinding) answer(q *question) Answer {
 	frames, end, made := u.walker.Walk(q.maps, q.snap.State(nil))
 	// A return address where no code is may be some tomorrow, and frames beyond
-	// the copy may be in the next: what was the same up to there says nothing.
+	// the copy may be in the next, if that can be longer: what was the same up to there says nothing.
 	// Code that a program made itself may be other code tomorrow, untold.
-	lasting := end != unwind.NoCode && !made
+	lasting := end != unwind.NoCode && !made && (!u.walker.unwind.Cut() || q.snap.whole(u.stackSize))
 	if needs, ok := u.walker.unwind.Needs(); ok && u.err == nil && lasting && !u.isClosed() {
 		full := u.learned.Full
 		u.err = u.learned.Add(&q.snap, needs)

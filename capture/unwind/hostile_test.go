@@ -73,7 +73,7 @@ func FuzzExpression(f *testing.F) {
 		regs.set(amd64RSP, 0x7000)
 		e := expression{needs: &needs{}}
 		for _, push := range []bool{true, false} {
-			if _, end := e.evaluate(code, &regs, &memory{0x7000, stack}, push, 0x7010); end != 0 && end != BadStep && end != SnapshotEnd {
+			if _, end := e.evaluate(code, &regs, &memory{base: 0x7000, bytes: stack}, push, 0x7010); end != 0 && end != BadStep && end != SnapshotEnd {
 				t.Errorf("ended: %v", end)
 			}
 		}

@@ -22,6 +22,10 @@ func (u *Unwinder) Needs() (needs []Need, ok bool) {
 	return n.list, !n.lost && u.work >= 0 // else the tables were too dear, this time
 }
 
+// Cut reports whether the last call of [Unwinder.Unwind] wanted memory that lies behind what the
+// snapshot has: with more of it, the same stack may have other frames, or more.
+func (u *Unwinder) Cut() bool { return u.walk.mem.cut }
+
 // An origin is where a value was read: an address on the stack, or a register of
 // the snapshot by its number + 1; 0 if it was computed from what is needed already.
 type origin uint64

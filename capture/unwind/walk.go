@@ -6,6 +6,7 @@ import "encoding/binary"
 type memory struct {
 	base  uint64
 	bytes []byte
+	cut   bool // something was wanted that lies behind it
 }
 
 // maxStack is what no stack is larger than.
@@ -18,6 +19,7 @@ func (m *memory) load(addr uint64, size int) (uint64, End) {
 		return 0, BadStep
 	}
 	if off >= uint64(len(m.bytes)) || uint64(len(m.bytes))-off < uint64(size) {
+		m.cut = true
 		return 0, SnapshotEnd
 	}
 	b := m.bytes[off:]
@@ -56,7 +58,7 @@ type walk struct {
 
 func (w *walk) start(space Space, snap *Snapshot) {
 	w.space, w.snap, w.arch = space, snap, &machines[snap.Arch]
-	w.mem = memory{snap.SP, snap.Stack}
+	w.mem = memory{base: snap.SP, bytes: snap.Stack}
 	w.pc, w.isReturn, w.entry = snap.PC, snap.Point == Returned, snap.Point == Entry
 	w.signaled = !w.isReturn
 	w.seen, w.away = Mapping{}, false
