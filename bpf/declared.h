@@ -155,7 +155,7 @@ struct caller {
 	__u32 bits;     /* of passes() */
 	struct live live[MAX_LIVE];
 	char word[WORD_LEN];
-	char room[];
+	char room[]; /* of the size that the maps' values leave */
 };
 
 /* How far into caller.room a record may begin, how long one may get, and of that
@@ -170,22 +170,21 @@ const volatile __u32 text_room = 1 << 14;
 #define KEEP(v) asm volatile("" : "+r"(v))
 
 
-#define CALLER_SIZE (sizeof(struct caller) + 3 * (1 << 15))
-
+/* The values' size is set at load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1 << 16);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(key_size, sizeof(__u64));
-	__uint(value_size, CALLER_SIZE);
+	__type(key, __u64);
+	__type(value, struct caller);
 } callers SEC(".maps");
 
 /* A caller to start from. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, CALLER_SIZE);
+	__type(key, __u32);
+	__type(value, struct caller);
 } no_caller SEC(".maps");
 
 static __always_inline struct caller *this_caller(__u64 key)

@@ -40,6 +40,28 @@ type RawCalled struct {
 	Num      [32]uint64
 }
 
+type RawCaller struct {
+	_        structs.HostLayout
+	Slot     [48]uint64
+	Returned uint64
+	Calls    uint32
+	At       uint32
+	Pos      uint32
+	Bits     uint32
+	Live     [64]struct {
+		_     structs.HostLayout
+		Sp    uint64
+		At    uint32
+		Probe uint32
+		Of    uint32
+		Depth uint32
+		Size  uint32
+		Pad   uint32
+	}
+	Word [64]int8
+	Room [0]int8
+}
+
 type RawCode struct {
 	_      structs.HostLayout
 	Number uint32

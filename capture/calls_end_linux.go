@@ -26,36 +26,22 @@ func (c *callProbes) unfinished() error {
 	return nil
 }
 
-// caller is struct caller of bpf/declared.h, without its room.
-type caller struct {
-	_     [bpf.RawSlotSlotCount]uint64
-	_     uint64
-	calls uint32
-	_     [3]uint32
-	live  [64]struct {
-		sp                          uint64
-		at, probe, of, depth, size_ uint32
-		_                           uint32
-	}
-	_ [64]int8
-}
-
 func (c *callProbes) unfinishedOf(value []byte) error {
-	v, err := view[caller](value)
+	v, err := view[bpf.RawCaller](value)
 	if err != nil {
 		return err
 	}
-	room := value[unsafe.Sizeof(*v):]
-	for i := range min(int(v.calls), len(v.live)) {
-		l := &v.live[i]
-		if l.probe == 0 || int(l.probe) > len(c.sites) || int(l.at)+int(l.size_) > len(room) {
+	room := value[unsafe.Offsetof(v.Room):]
+	for i := range min(int(v.Calls), len(v.Live)) {
+		l := &v.Live[i]
+		if l.Probe == 0 || int(l.Probe) > len(c.sites) || int(l.At)+int(l.Size) > len(room) {
 			continue
 		}
-		s := c.sites[l.probe-1]
+		s := c.sites[l.Probe-1]
 		if s.program.Raw.Flags&uint16(bpf.RawProbeFlagProbeLateFilter) != 0 {
 			continue
 		}
-		rec := room[l.at : l.at+l.size_]
+		rec := room[l.At : l.At+l.Size]
 		head, err := view[bpf.RawHdr](rec)
 		if err != nil {
 			return err

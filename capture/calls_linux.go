@@ -126,7 +126,9 @@ func (r *recorder) sizeCalls(spec *ebpf.CollectionSpec) error {
 	spec.Maps["probes"].MaxEntries = uint32(c.room + 1)
 	spec.Maps["places"].MaxEntries = tables * pageOffsets
 	for _, name := range []string{"callers", "no_caller"} {
-		spec.Maps[name].ValueSize = uint32(c.rooms.Value())
+		m := spec.Maps[name]
+		m.ValueSize = uint32(c.rooms.Value())
+		m.Key, m.Value = nil, nil // whose type has no room
 	}
 	for name, n := range map[string]int{"caller_room": c.rooms.Caller, "record_room": c.rooms.Record, "text_room": c.rooms.Text} {
 		if err := spec.Variables[name].Set(uint32(n)); err != nil {

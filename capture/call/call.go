@@ -41,7 +41,7 @@ const (
 	maxWords   = len(bpf.RawProbe{}.Word)
 	maxSteps   = len(bpf.RawFetch{}.Off) - 1
 	scanLen    = 4096
-	callerSize = 48*8 + 8 + 4*4 + 64*32 + 64 // struct caller without its room
+	callerSize = int(unsafe.Offsetof(bpf.RawCaller{}.Room))
 	// MaxChain bounds the probes at one place.
 	MaxChain = 4
 )
