@@ -76,20 +76,32 @@ static __always_inline bool still_there(__u64 sp)
 #endif
 }
 
+/* The newest of the calls that a thread is in; NULL: it is in none. */
+static __always_inline struct live *newest(struct caller *c)
+{
+	__u64 last = c->calls - 1;
+
+	KEEP(last);
+	if (last >= MAX_LIVE)
+		return NULL;
+	return &c->live[last];
+}
+
+/* The newest call is over. */
+static __always_inline void pop(struct caller *c, const struct live *l)
+{
+	c->calls--;
+	c->at = l->at;
+}
+
 static long drop_one(__u32 i, struct work *w)
 {
-	struct caller *c = w->c;
-	__u32 last = c->calls - 1;
-	struct live *l;
+	struct live *l = newest(w->c);
 
-	if (last >= MAX_LIVE)
+	if (!l || l->sp > w->sp || (l->sp == w->sp && still_there(l->sp)))
 		return 1;
-	l = &c->live[last];
-	if (l->sp > w->sp || (l->sp == w->sp && still_there(l->sp)))
-		return 1;
-	c->calls = last;
-	c->at = l->at;
-	send_left(c, l);
+	pop(w->c, l);
+	send_left(w->c, l);
 	return 0;
 }
 
@@ -150,6 +162,20 @@ static __always_inline void push(struct caller *c, __u64 sp, __u32 of, bool kept
 	c->at += (size + 7) & ~7u;
 }
 
+/* The record of a call that begins now, for all that is known. */
+static __always_inline void begin_record(struct called *r, __u32 id, __u8 outcome)
+{
+	fill(&r->hdr, Called);
+	r->hdr.aux = id;
+	r->hdr.fn = outcome;
+	r->entry = r->hdr.time;
+	r->duration = 0;
+	r->stack = 0;
+	r->faults = 0;
+	r->depth = 0;
+	bpf_get_current_comm(r->comm, sizeof(r->comm));
+}
+
 /* A hit of a probe, at the entry. */
 static __always_inline void enter(bool user, struct work *w)
 {
@@ -165,14 +191,8 @@ static __always_inline void enter(bool user, struct work *w)
 		return;
 	}
 	r = w->r = (struct called *)(c->room + at);
-	fill(&r->hdr, Called);
-	r->hdr.aux = w->id;
-	r->entry = r->hdr.time;
-	r->duration = 0;
-	r->stack = 0;
-	r->faults = 0;
+	begin_record(r, w->id, CallEntered);
 	r->depth = 1;
-	bpf_get_current_comm(r->comm, sizeof(r->comm));
 	if (c->calls)
 		bpf_loop(MAX_LIVE, depth_one, w, 0);
 	c->pos = at + offsetof(struct called, num) + p->fetches * sizeof(__u64);
@@ -191,7 +211,6 @@ static __always_inline void enter(bool user, struct work *w)
 		push(c, w->sp, w->id, true, r->depth, size);
 		return;
 	}
-	r->hdr.fn = CallEntered;
 	send_call(c, at, size);
 }
 
@@ -229,15 +248,8 @@ static __always_inline void send_unentered(struct caller *c, __u32 id)
 	if (!in_room(at, sizeof(*r)))
 		return;
 	r = (struct called *)(c->room + at);
-	fill(&r->hdr, Called);
-	r->hdr.aux = id;
-	r->hdr.fn = CallUnentered;
-	r->entry = r->hdr.time;
-	r->duration = 0;
-	r->stack = 0;
+	begin_record(r, id, CallUnentered);
 	r->faults = ~0u;
-	r->depth = 0;
-	bpf_get_current_comm(r->comm, sizeof(r->comm));
 	send_call(c, at, offsetof(struct called, num));
 }
 
@@ -276,23 +288,17 @@ int call_enter(struct pt_regs *ctx)
 
 static long return_one(__u32 i, struct work *w)
 {
-	struct caller *c = w->c;
-	__u32 last = c->calls - 1;
-	struct live *l;
+	struct live *l = newest(w->c);
 
-	if (last >= MAX_LIVE)
+	if (!l || l->sp > w->sp)
 		return 1;
-	l = &c->live[last];
-	if (l->sp > w->sp)
-		return 1;
-	c->calls = last;
-	c->at = l->at;
+	pop(w->c, l);
 	if (l->sp < w->sp) {
-		send_left(c, l);
+		send_left(w->c, l);
 		return 0;
 	}
 	w->found = true;
-	leave(true, c, l);
+	leave(true, w->c, l);
 	return 0;
 }
 
@@ -363,20 +369,16 @@ int call_kernel(struct pt_regs *ctx)
 /* Kernel functions return in the order in which they were called. */
 static long kernel_return_one(__u32 i, struct work *w)
 {
-	struct caller *c = w->c;
-	__u32 last = c->calls - 1;
-	struct live *l;
+	struct live *l = newest(w->c);
 
-	if (last >= MAX_LIVE)
+	if (!l)
 		return 1;
-	l = &c->live[last];
-	c->calls = last;
-	c->at = l->at;
+	pop(w->c, l);
 	if (l->of != w->id) {
-		send_left(c, l);
+		send_left(w->c, l);
 		return 0;
 	}
-	leave(false, c, l);
+	leave(false, w->c, l);
 	return 1;
 }
 
