@@ -3,7 +3,6 @@ package analyze
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -57,31 +56,21 @@ func (o *closesOptions) Run(ctx context.Context, r *format.Reader, f format.Filt
 	t, j := newTCPTracker(), newCloseJoin(r)
 	kinds := tcpKinds
 	kinds.Add(format.KindCall)
-	for e, err := range r.Events(format.Filter{Kinds: kinds}) {
-		if isCorrupt(err) {
-			continue // told by Describe
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read TCP events: %w", err)
-		}
+	err := eachEvent(ctx, r, kinds, "TCP events", func(e *format.Event) {
 		if e.Kind == format.KindCall {
 			j.call(e)
 		} else {
 			t.event(e)
 		}
-		if e.Seq%4096 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	capture, complete, err := Describe(r)
 	if err != nil {
 		return nil, err
 	}
-	view := &tcpView{names: r, start: capture.StartMonoNs, judge: &tcpJudge{
-		losses:  tcpLosses(r, capture, complete),
-		end:     max(capture.StartMonoNs+capture.DurationNs, t.last),
-		reasons: knowsRstReasons(capture.Kernel),
-	}}
+	view := newTCPView(r, t, capture, complete)
 	t.direct(r)
 	res := &closesResult{opt: *o, capture: capture, complete: complete}
 	res.collect(t, j, view, f)

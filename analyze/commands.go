@@ -103,20 +103,10 @@ func (o *commandsOptions) Run(ctx context.Context, r *format.Reader, f format.Fi
 		res.opt.by.is = "command"
 	}
 	s := newCommandStream(r, f, res.put)
-	kinds := format.NewKindSet(format.KindCall, format.KindTCPEndpoints, format.KindTCPAccept)
-	for e, err := range r.Events(format.Filter{Kinds: kinds}) {
-		if err != nil {
-			if isCorrupt(err) {
-				continue // told by Describe
-			}
-			return nil, fmt.Errorf("read calls: %w", err)
-		}
-		s.event(e)
-		if e.Seq%4096 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	err := eachEvent(ctx, r, commandKinds, "calls", s.event)
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if res.capture, res.complete, err = Describe(r); err != nil {
 		return nil, err
 	}
@@ -124,6 +114,9 @@ func (o *commandsOptions) Run(ctx context.Context, r *format.Reader, f format.Fi
 	res.finish()
 	return res, nil
 }
+
+// commandKinds are the events that commands and their clients are made of.
+var commandKinds = format.NewKindSet(format.KindCall, format.KindTCPEndpoints, format.KindTCPAccept)
 
 // commandStream makes commands of calls.
 type commandStream struct {

@@ -59,10 +59,7 @@ func (o *timelineOptions) Run(ctx context.Context, r *format.Reader, f format.Fi
 		return nil, err
 	}
 	res.divide(heap.(*Heap), r, f)
-	if err := res.connections(ctx, r, f); err != nil {
-		return nil, err
-	}
-	if err := res.calls(ctx, r, f); err != nil {
+	if err := res.events(ctx, r, f); err != nil {
 		return nil, err
 	}
 	if res.capture, res.complete, err = Describe(r); err != nil {
@@ -122,13 +119,32 @@ func (r *timelineResult) at(t int64) *moment {
 	return &r.moments[i]
 }
 
-// connections counts those that the selected processes own.
-func (r *timelineResult) connections(ctx context.Context, rd *format.Reader, f format.Filter) error {
-	res, err := (&tcpOptions{}).Run(ctx, rd, f)
+// events gives the connections, queries and commands one pass together.
+func (r *timelineResult) events(ctx context.Context, rd *format.Reader, f format.Filter) error {
+	t, take, kinds := newTCPTracker(), r.calls(rd, f), tcpKinds
+	if take != nil {
+		kinds.Add(format.KindCall)
+	}
+	err := eachEvent(ctx, rd, kinds, "events", func(e *format.Event) {
+		if e.Kind != format.KindCall {
+			t.event(e)
+		}
+		if take != nil {
+			take(e)
+		}
+	})
 	if err != nil {
 		return err
 	}
-	tcp := res.(*tcpResult)
+	return r.connections(rd, t, f)
+}
+
+// connections counts those that the selected processes own.
+func (r *timelineResult) connections(rd *format.Reader, t *tcpTracker, f format.Filter) error {
+	tcp, err := (&tcpOptions{}).result(rd, t, f)
+	if err != nil {
+		return err
+	}
 	if r.has.tcp = len(tcp.conns) > 0; !r.has.tcp {
 		return nil
 	}
@@ -155,8 +171,9 @@ func (r *timelineResult) connections(ctx context.Context, rd *format.Reader, f f
 	return nil
 }
 
-// calls counts queries and commands at their ends.
-func (r *timelineResult) calls(ctx context.Context, rd *format.Reader, f format.Filter) error {
+// calls returns what counts queries and commands at their ends; nil where there
+// are none.
+func (r *timelineResult) calls(rd *format.Reader, f format.Filter) func(*format.Event) {
 	r.has.queries, r.has.commands = roleRecorded(rd, roleQuery), roleRecorded(rd, roleCommand)
 	if !r.has.queries && !r.has.commands {
 		return nil
@@ -173,26 +190,10 @@ func (r *timelineResult) calls(ctx context.Context, rd *format.Reader, f format.
 	}
 	queries := newQueryStream(rd, r.query)
 	commands := newCommandStream(rd, f, r.command)
-	n := 0
-	for e, err := range rd.Events(format.Filter{Kinds: format.NewKindSet(format.KindCall, format.KindTCPEndpoints, format.KindTCPAccept)}) {
-		if isCorrupt(err) {
-			continue // told by Describe
-		}
-		if err != nil {
-			return fmt.Errorf("read calls: %w", err)
-		}
+	return func(e *format.Event) {
 		commands.event(e)
-		if e.Kind == format.KindCall {
-			var c format.Call
-			if err := rd.Call(e, &c); err == nil { // else a matter of print and verify
-				queries.call(&c, f)
-			}
-		}
-		if n++; n%4096 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
+		queries.event(e, f)
 	}
-	return nil
 }
 
 func (r *timelineResult) query(q *query) {

@@ -137,22 +137,10 @@ func (o *queriesOptions) Run(ctx context.Context, r *format.Reader, f format.Fil
 	}
 	s := newQueryStream(r, res.put)
 	s.all, s.wanted = o.all, roleRecorded(r, roleQuery)
-	var c format.Call
-	for e, err := range r.Events(format.Filter{Kinds: format.NewKindSet(format.KindCall)}) {
-		if err != nil {
-			if isCorrupt(err) {
-				continue // told by Describe
-			}
-			return nil, fmt.Errorf("read calls: %w", err)
-		}
-		if err := r.Call(e, &c); err == nil { // one that cannot be decoded is a matter of print and verify
-			s.call(&c, f)
-		}
-		if e.Seq%4096 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	err := eachEvent(ctx, r, format.NewKindSet(format.KindCall), "calls", func(e *format.Event) { s.event(e, f) })
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if res.capture, res.complete, err = Describe(r); err != nil {
 		return nil, err
 	}

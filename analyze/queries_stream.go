@@ -20,6 +20,7 @@ import (
 type queryStream struct {
 	r        *format.Reader
 	put      func(*query)
+	buf      format.Call
 	prints   map[string]string // of texts, as many as are kept
 	prepared map[statementKey]statement
 	inner    map[uint32]innerCall // by thread: the newest execution inside the server
@@ -58,6 +59,16 @@ func newQueryStream(r *format.Reader, put func(*query)) *queryStream {
 	return &queryStream{
 		r: r, put: put, prints: map[string]string{}, prepared: map[statementKey]statement{}, inner: map[uint32]innerCall{},
 		answered: map[uint32]int64{},
+	}
+}
+
+// event takes an event of any kind.
+func (s *queryStream) event(e *format.Event, f format.Filter) {
+	if e.Kind != format.KindCall {
+		return
+	}
+	if err := s.r.Call(e, &s.buf); err == nil { // one that cannot be decoded is a matter of print and verify
+		s.call(&s.buf, f)
 	}
 }
 

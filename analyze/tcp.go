@@ -2,7 +2,6 @@ package analyze
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/spf13/pflag"
@@ -48,37 +47,44 @@ func (o *tcpOptions) Run(ctx context.Context, r *format.Reader, f format.Filter)
 	if o.stacks {
 		kinds.Add(format.KindTCPStack)
 	}
-	for e, err := range r.Events(format.Filter{Kinds: kinds}) {
-		if isCorrupt(err) {
-			continue // told by Describe
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read TCP events: %w", err)
-		}
+	err := eachEvent(ctx, r, kinds, "TCP events", func(e *format.Event) {
 		if e.Kind == format.KindTCPStack {
 			stacks.put(e)
-			continue
+			return
 		}
 		t.event(e)
-		if e.Seq%4096 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-	}
-	capture, complete, err := Describe(r)
+	})
 	if err != nil {
 		return nil, err
 	}
-	view := &tcpView{names: r, start: capture.StartMonoNs, judge: &tcpJudge{
-		losses:  tcpLosses(r, capture, complete),
-		end:     max(capture.StartMonoNs+capture.DurationNs, t.last),
-		reasons: knowsRstReasons(capture.Kernel),
-	}}
-	res := &tcpResult{opt: *o, capture: capture, complete: complete, view: view}
-	res.pick(t, o.owners(f))
+	res, err := o.result(r, t, f)
+	if err != nil {
+		return nil, err
+	}
 	if o.stacks {
 		return res.stacks(stacks, r), nil
 	}
 	return res, nil
+}
+
+// result is the answer once all events were seen.
+func (o *tcpOptions) result(r *format.Reader, t *tcpTracker, f format.Filter) (*tcpResult, error) {
+	capture, complete, err := Describe(r)
+	if err != nil {
+		return nil, err
+	}
+	res := &tcpResult{opt: *o, capture: capture, complete: complete, view: newTCPView(r, t, capture, complete)}
+	res.pick(t, o.owners(f))
+	return res, nil
+}
+
+// newTCPView is how the connections of a tracker are looked at.
+func newTCPView(r *format.Reader, t *tcpTracker, capture Capture, complete Completeness) *tcpView {
+	return &tcpView{names: r, start: capture.StartMonoNs, judge: &tcpJudge{
+		losses:  tcpLosses(r, capture, complete),
+		end:     max(capture.StartMonoNs+capture.DurationNs, t.last),
+		reasons: knowsRstReasons(capture.Kernel),
+	}}
 }
 
 // tcpResult is the answer of "tcap analyze tcp".
