@@ -1,12 +1,9 @@
 package analyze
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -24,23 +21,12 @@ The time is that of the server's function. What a command waited for its turn in
 event loop, and a blocking command for its data, is not in it.`,
 	New: func(fs *pflag.FlagSet) Runner {
 		o := new(commandsOptions)
-		o.by.of, o.sort.of = sortedKeys(commandGroups), sortedKeys(commandOrders)
-		fs.SortFlags = false
-		fs.Var(&o.by, "by", "a row per `WHAT` instead of per command: "+strings.Join(o.by.of, ", "))
-		fs.Var(&o.sort, "sort", "`ORDER` of the rows: "+strings.Join(o.sort.of, ", ")+" (total)")
-		fs.DurationVar(&o.slower, "slower", 0, "only commands that took this `TIME` or longer, as 1ms")
-		fs.UintVar(&o.top, "top", 0, "at most `N` rows; 0 is all, in text 20")
-		fs.UintVar(&o.examples, "examples", 3, "the `N` slowest of each row")
+		o.register(fs, "commands", keysFirst(commandGroups, "command"), "calls", "max", "p99", "self", "total")
 		return o
 	},
 }
 
-type commandsOptions struct {
-	by, sort choice
-	slower   time.Duration
-	top      uint
-	examples uint
-}
+type commandsOptions struct{ timedOptions }
 
 // roleCommand is the role of probes on functions that execute a command;
 // docs/packs.md describes their arguments.
@@ -59,6 +45,8 @@ type command struct {
 	client   string
 }
 
+func (c *command) took() int64 { return c.duration }
+
 var commandGroups = map[string]func(r *format.Reader, c *command) string{
 	"command": func(_ *format.Reader, c *command) string { return c.name },
 	"client":  func(_ *format.Reader, c *command) string { return c.client },
@@ -66,42 +54,9 @@ var commandGroups = map[string]func(r *format.Reader, c *command) string{
 	"key":     func(_ *format.Reader, c *command) string { return dash(c.key) },
 }
 
-var commandOrders = map[string]func(a, b *commandGroup) int{
-	"total": func(a, b *commandGroup) int { return cmp.Compare(b.total, a.total) },
-	"self":  func(a, b *commandGroup) int { return cmp.Compare(b.self, a.self) },
-	"calls": func(a, b *commandGroup) int { return cmp.Compare(b.count, a.count) },
-	"max":   func(a, b *commandGroup) int { return cmp.Compare(b.most, a.most) },
-	"p99":   func(a, b *commandGroup) int { return cmp.Compare(b.quantile(0.99), a.quantile(0.99)) },
-}
-
-// A commandGroup is the commands of one row.
-type commandGroup struct {
-	latency
-	name    string
-	self    uint64    // ns
-	slowest []command // longest first
-}
-
-func (g *commandGroup) example(c *command, keep int) {
-	if keep == 0 || len(g.slowest) == keep && c.duration <= g.slowest[keep-1].duration {
-		return
-	}
-	at, _ := slices.BinarySearchFunc(g.slowest, c, func(a command, c *command) int {
-		return cmp.Or(cmp.Compare(c.duration, a.duration), -1)
-	})
-	g.slowest = slices.Insert(g.slowest, at, *c)
-	g.slowest = g.slowest[:min(len(g.slowest), keep)]
-}
-
-// maxCommandGroups bounds the rows, of which there can be one per key.
-const maxCommandGroups = 20000
-
 // Run makes one pass. TCP events, if there are any, name the clients.
 func (o *commandsOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
-	res := &commandsResult{opt: *o, r: r, groups: map[string]*commandGroup{}, wanted: roleRecorded(r, roleCommand)}
-	if res.opt.by.is == "" {
-		res.opt.by.is = "command"
-	}
+	res := &commandsResult{timedRows: newTimedRows[*command](o.timedOptions), r: r, wanted: roleRecorded(r, roleCommand)}
 	s := newCommandStream(r, f, res.put)
 	err := eachEvent(ctx, r, commandKinds, "calls", s.event)
 	if err != nil {
@@ -206,17 +161,13 @@ func (s *commandStream) within(tid uint32, x *command) int64 {
 
 // commandsResult is the answer of "tcap analyze commands".
 type commandsResult struct {
-	opt        commandsOptions
-	r          *format.Reader
-	capture    Capture
-	complete   Completeness
-	wanted     bool
-	groups     map[string]*commandGroup
-	rows       []*commandGroup
-	all        int // rows before --top
-	sum        latency
-	nested     uint64 // commands inside others
-	unfinished uint64
+	timedRows[*command] // sum is of their own time
+	r                   *format.Reader
+	capture             Capture
+	complete            Completeness
+	wanted              bool
+	nested              uint64 // commands inside others
+	unfinished          uint64
 }
 
 // Completeness is that of the capture.
@@ -230,32 +181,6 @@ func (r *commandsResult) put(c *command) {
 		r.nested++
 	}
 	r.sum.add(c.self)
-	name := commandGroups[r.opt.by.is](r.r, c)
-	g := r.groups[name]
-	if g == nil && len(r.groups) >= maxCommandGroups {
-		name = otherQueries
-		g = r.groups[name]
-	}
-	if g == nil {
-		g = &commandGroup{name: name}
-		r.groups[name] = g
-	}
-	g.add(c.duration)
+	g := r.timedRows.put(commandGroups[r.opt.by.is](r.r, c), c)
 	g.self = addSat(g.self, uint64(max(c.self, 0)))
-	g.example(c, int(min(r.opt.examples, 1000)))
-}
-
-func (r *commandsResult) finish() {
-	for _, g := range r.groups {
-		r.rows = append(r.rows, g)
-	}
-	order := commandOrders["total"]
-	if r.opt.sort.is != "" {
-		order = commandOrders[r.opt.sort.is]
-	}
-	slices.SortFunc(r.rows, func(a, b *commandGroup) int { return cmp.Or(order(a, b), cmp.Compare(a.name, b.name)) })
-	r.all = len(r.rows)
-	if r.opt.top > 0 {
-		r.rows = r.rows[:int(min(r.opt.top, uint(r.all)))]
-	}
 }

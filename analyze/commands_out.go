@@ -17,7 +17,7 @@ func (r *commandsResult) Text(w io.Writer, width int) error {
 		t.Line("No commands.")
 	} else {
 		r.textRows(t)
-		r.textSlowest(t, max(width, export.MinWidth))
+		r.textSlowest(t, func(c *command) { r.textCommand(t, c, max(width, export.MinWidth)) })
 	}
 	t.Line("")
 	r.textSummary(t)
@@ -26,50 +26,30 @@ func (r *commandsResult) Text(w io.Writer, width int) error {
 }
 
 func (r *commandsResult) textRows(t *export.Text) {
-	rows := r.rows
-	if r.opt.top == 0 {
-		rows = rows[:min(len(rows), queryTextRows)]
-	}
 	tab := export.Table{
 		Head:  []string{strings.ToUpper(r.opt.by.is), "CALLS", "TOTAL", "SELF", "P50", "P99", "P99.9", "MAX"},
 		Right: []bool{false, true, true, true, true, true, true, true},
 	}
-	for _, g := range rows {
+	for _, g := range r.shown() {
 		tab.Rows = append(tab.Rows, []string{
 			export.Escape(g.name), export.Count(g.count), briefNs(int64(min(g.total, uint64(maxTime)))), briefNs(int64(min(g.self, uint64(maxTime)))),
 			briefNs(g.quantile(0.5)), briefNs(g.quantile(0.99)), briefNs(g.quantile(0.999)), briefNs(g.most),
 		})
 	}
-	t.Table(tab, "")
-	if n := r.all - len(rows); n > 0 {
-		t.Line("%s more (--top)", export.Count(uint64(n)))
-	}
+	r.table(t, tab)
 }
 
-func (r *commandsResult) textSlowest(t *export.Text, width int) {
-	all := &commandGroup{}
-	for _, g := range r.rows {
-		for i := range g.slowest {
-			all.example(&g.slowest[i], queryTextSlowest)
-		}
+// textCommand shows one of the slowest.
+func (r *commandsResult) textCommand(t *export.Text, c *command, width int) {
+	line := fmt.Sprintf("%s at %s s, client %s: %s", export.Duration(c.duration), seconds(r.capture.Since(c.start)),
+		export.Escape(c.client), export.Escape(c.name))
+	if c.key != "" {
+		line += " " + export.Escape(c.key)
 	}
-	if len(all.slowest) == 0 {
-		return
+	if n := c.args; n > 2 || n == 2 && c.key == "" {
+		line += fmt.Sprintf(" (%d words)", n)
 	}
-	t.Line("")
-	t.Line("Slowest")
-	for i := range all.slowest {
-		c := &all.slowest[i]
-		line := fmt.Sprintf("%s at %s s, client %s: %s", export.Duration(c.duration), seconds(r.capture.Since(c.start)),
-			export.Escape(c.client), export.Escape(c.name))
-		if c.key != "" {
-			line += " " + export.Escape(c.key)
-		}
-		if n := c.args; n > 2 || n == 2 && c.key == "" {
-			line += fmt.Sprintf(" (%d words)", n)
-		}
-		t.Line("  %s", cutEnd(line, width-2))
-	}
+	t.Line("  %s", cutEnd(line, width-2))
 }
 
 func (r *commandsResult) textSummary(t *export.Text) {
@@ -138,8 +118,7 @@ func (r *commandsResult) JSON() any {
 		if r.opt.by.is == "command" {
 			row.Command = &g.name
 		}
-		for i := range g.slowest {
-			c := &g.slowest[i]
+		for _, c := range g.slowest {
 			t := r.r.Task(c.task)
 			row.Examples = append(row.Examples, commandExample{
 				Command: c.name, Key: text(c.key), Words: c.args, StartNs: r.capture.Since(c.start), DurationNs: c.duration,

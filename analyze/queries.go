@@ -1,12 +1,10 @@
 package analyze
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -25,13 +23,7 @@ the text that was seen when it was prepared. COM_PING and the like are left out
 unless --all is given.`,
 	New: func(fs *pflag.FlagSet) Runner {
 		o := new(queriesOptions)
-		o.by.of, o.sort.of = sortedKeys(queryGroups), sortedKeys(queryOrders)
-		fs.SortFlags = false
-		fs.DurationVar(&o.slower, "slower", 0, "only queries that took this `TIME` or longer, as 10ms")
-		fs.Var(&o.by, "by", "a row per `WHAT` instead of per fingerprint: "+strings.Join(o.by.of, ", "))
-		fs.Var(&o.sort, "sort", "`ORDER` of the rows: "+strings.Join(o.sort.of, ", ")+" (total)")
-		fs.UintVar(&o.top, "top", 0, "at most `N` rows; 0 is all, in text 20")
-		fs.UintVar(&o.examples, "examples", 3, "the `N` slowest of each row, with their text")
+		o.register(fs, "queries", keysFirst(queryGroups, "fingerprint"), "count", "max", "mean", "p99", "total")
 		fs.StringSliceVar(&o.users, "user", nil, "only queries of this `USER` (repeatable)")
 		fs.StringSliceVar(&o.conns, "connection", nil, "only queries of this connection, by its `ID` (repeatable)")
 		fs.BoolVar(&o.all, "all", false, "commands without SQL, too: ping, quit, close statement, ...")
@@ -40,13 +32,10 @@ unless --all is given.`,
 }
 
 type queriesOptions struct {
-	slower   time.Duration
-	by, sort choice
-	top      uint
-	examples uint
-	all      bool
-	users    []string
-	conns    []string
+	timedOptions
+	all   bool
+	users []string
+	conns []string
 }
 
 // wants reports whether a query is one of those asked for. A connection is named as
@@ -81,6 +70,8 @@ type query struct {
 	user, db string
 }
 
+func (q *query) took() int64 { return q.duration }
+
 // queryGroups are what rows can stand for.
 var queryGroups = map[string]func(r *format.Reader, q *query) string{
 	"fingerprint": func(_ *format.Reader, q *query) string { return q.print },
@@ -97,44 +88,10 @@ var queryGroups = map[string]func(r *format.Reader, q *query) string{
 	},
 }
 
-var queryOrders = map[string]func(a, b *queryGroup) int{
-	"total": func(a, b *queryGroup) int { return cmp.Compare(b.total, a.total) },
-	"count": func(a, b *queryGroup) int { return cmp.Compare(b.count, a.count) },
-	"max":   func(a, b *queryGroup) int { return cmp.Compare(b.most, a.most) },
-	"p99":   func(a, b *queryGroup) int { return cmp.Compare(b.quantile(0.99), a.quantile(0.99)) },
-	"mean":  func(a, b *queryGroup) int { return cmp.Compare(b.mean(), a.mean()) },
-}
-
-// A queryGroup is the queries of one row.
-type queryGroup struct {
-	latency
-	name    string
-	slowest []query // longest first
-}
-
-func (g *queryGroup) example(q *query, keep int) {
-	if keep == 0 || len(g.slowest) == keep && q.duration <= g.slowest[keep-1].duration {
-		return
-	}
-	at, _ := slices.BinarySearchFunc(g.slowest, q, func(a query, q *query) int {
-		return cmp.Or(cmp.Compare(q.duration, a.duration), -1) // of equal ones the first stays first
-	})
-	g.slowest = slices.Insert(g.slowest, at, *q)
-	g.slowest = g.slowest[:min(len(g.slowest), keep)]
-}
-
-// maxQueryGroups bounds the rows; what comes beyond is one row together.
-const maxQueryGroups = 20000
-
-const otherQueries = "(all others)"
-
 // Run makes one pass. Statements that were prepared before the window, or by
 // others, are known in it.
 func (o *queriesOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
-	res := &queriesResult{opt: *o, r: r, groups: map[string]*queryGroup{}}
-	if res.opt.by.is == "" {
-		res.opt.by.is = "fingerprint"
-	}
+	res := &queriesResult{timedRows: newTimedRows[*query](o.timedOptions), opt: *o, r: r}
 	s := newQueryStream(r, res.put)
 	s.all, s.wanted = o.all, roleRecorded(r, roleQuery)
 	err := eachEvent(ctx, r, format.NewKindSet(format.KindCall), "calls", func(e *format.Event) { s.event(e, f) })
@@ -156,15 +113,12 @@ func roleRecorded(r *format.Reader, role string) bool {
 
 // queriesResult is the answer of "tcap analyze queries".
 type queriesResult struct {
+	timedRows[*query]
 	opt      queriesOptions
 	r        *format.Reader
 	capture  Capture
 	complete Completeness
 	stream   *queryStream
-	groups   map[string]*queryGroup
-	rows     []*queryGroup
-	all      int // rows before --top
-	sum      latency
 }
 
 // Completeness is that of the capture.
@@ -172,35 +126,8 @@ func (r *queriesResult) Completeness() Completeness { return r.complete }
 
 // put takes a query of the stream.
 func (r *queriesResult) put(q *query) {
-	if !r.opt.wants(q) {
-		return
-	}
-	r.sum.add(q.duration)
-	name := queryGroups[r.opt.by.is](r.r, q)
-	g := r.groups[name]
-	if g == nil && len(r.groups) >= maxQueryGroups {
-		name = otherQueries
-		g = r.groups[name]
-	}
-	if g == nil {
-		g = &queryGroup{name: name}
-		r.groups[name] = g
-	}
-	g.add(q.duration)
-	g.example(q, int(min(r.opt.examples, 1000)))
-}
-
-func (r *queriesResult) finish() {
-	for _, g := range r.groups {
-		r.rows = append(r.rows, g)
-	}
-	order := queryOrders["total"]
-	if r.opt.sort.is != "" {
-		order = queryOrders[r.opt.sort.is]
-	}
-	slices.SortFunc(r.rows, func(a, b *queryGroup) int { return cmp.Or(order(a, b), cmp.Compare(a.name, b.name)) })
-	r.all = len(r.rows)
-	if r.opt.top > 0 {
-		r.rows = r.rows[:int(min(r.opt.top, uint(r.all)))]
+	if r.opt.wants(q) {
+		r.sum.add(q.duration)
+		r.timedRows.put(queryGroups[r.opt.by.is](r.r, q), q)
 	}
 }

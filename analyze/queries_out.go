@@ -11,11 +11,7 @@ import (
 	"github.com/tcap-dev/tcap/analyze/export"
 )
 
-const (
-	queryTextRows    = 20 // rows of a text report unless --top says otherwise
-	queryTextSlowest = 5
-	queryTextLines   = 4 // of an example's text
-)
+const queryTextLines = 4 // of an example's text
 
 // Text implements Result.
 func (r *queriesResult) Text(w io.Writer, width int) error {
@@ -25,7 +21,7 @@ func (r *queriesResult) Text(w io.Writer, width int) error {
 		t.Line("No queries.")
 	} else {
 		r.textRows(t, width)
-		r.textSlowest(t, width)
+		r.textSlowest(t, func(q *query) { r.textQuery(t, q, width) })
 	}
 	t.Line("")
 	r.textSummary(t)
@@ -34,16 +30,12 @@ func (r *queriesResult) Text(w io.Writer, width int) error {
 }
 
 func (r *queriesResult) textRows(t *export.Text, width int) {
-	rows := r.rows
-	if r.opt.top == 0 {
-		rows = rows[:min(len(rows), queryTextRows)]
-	}
 	tab := export.Table{
 		Head:  []string{"COUNT", "TOTAL", "P50", "P95", "P99", "MAX", strings.ToUpper(r.opt.by.is)},
 		Right: []bool{true, true, true, true, true, true, false},
 	}
 	used := 0
-	for _, g := range rows {
+	for _, g := range r.shown() {
 		row := []string{export.Count(g.count), briefNs(int64(min(g.total, uint64(maxTime)))),
 			briefNs(g.quantile(0.5)), briefNs(g.quantile(0.95)), briefNs(g.quantile(0.99)), briefNs(g.most), export.Escape(g.name)}
 		n := 0
@@ -56,44 +48,26 @@ func (r *queriesResult) textRows(t *export.Text, width int) {
 	for _, row := range tab.Rows {
 		row[6] = cutEnd(row[6], max(width-used, 16))
 	}
-	t.Table(tab, "")
-	if n := r.all - len(rows); n > 0 {
-		t.Line("%s more (--top)", export.Count(uint64(n)))
-	}
+	r.table(t, tab)
 }
 
-// textSlowest shows the slowest of all with their text.
-func (r *queriesResult) textSlowest(t *export.Text, width int) {
-	all := &queryGroup{}
-	for _, g := range r.rows {
-		for i := range g.slowest {
-			all.example(&g.slowest[i], queryTextSlowest)
-		}
+// textQuery shows one of the slowest with its text.
+func (r *queriesResult) textQuery(t *export.Text, q *query, width int) {
+	who := fmt.Sprintf("%s at %s s, connection %s, thread %d", export.Duration(q.duration), seconds(r.capture.Since(q.start)),
+		export.Escape(q.conn), r.r.Task(q.task).Tid)
+	if q.user != "" {
+		who += ", user " + export.Escape(q.user)
 	}
-	if len(all.slowest) == 0 {
-		return
+	t.Line("  %s", cutEnd(who, width-2))
+	text := q.text
+	if !q.known {
+		text = q.print
 	}
-	t.Line("")
-	t.Line("Slowest")
-	for i := range all.slowest {
-		q := &all.slowest[i]
-		task := r.r.Task(q.task)
-		who := fmt.Sprintf("%s at %s s, connection %s, thread %d", export.Duration(q.duration), seconds(r.capture.Since(q.start)),
-			export.Escape(q.conn), task.Tid)
-		if q.user != "" {
-			who += ", user " + export.Escape(q.user)
+	for i, line := range wrapText(export.Escape(text), width-4, queryTextLines) {
+		if i == queryTextLines-1 && q.length > len(text) {
+			line = cutEnd(line+"…", width-4)
 		}
-		t.Line("  %s", cutEnd(who, width-2))
-		text := q.text
-		if !q.known {
-			text = q.print
-		}
-		for i, line := range wrapText(export.Escape(text), width-4, queryTextLines) {
-			if i == queryTextLines-1 && q.length > len(text) {
-				line = cutEnd(line+"…", width-4)
-			}
-			t.Line("    %s", line)
-		}
+		t.Line("    %s", line)
 	}
 }
 
@@ -202,7 +176,7 @@ func (r *queriesResult) JSON() any {
 	return doc
 }
 
-func (r *queriesResult) row(g *queryGroup) queryRow {
+func (r *queriesResult) row(g *timedGroup[*query]) queryRow {
 	row := queryRow{
 		Group: g.name, Count: g.count, TotalNs: g.total, MeanNs: g.mean(), P50Ns: g.quantile(0.5), P95Ns: g.quantile(0.95),
 		P99Ns: g.quantile(0.99), MaxNs: g.most, Examples: []queryExample{},
@@ -210,8 +184,7 @@ func (r *queriesResult) row(g *queryGroup) queryRow {
 	if r.opt.by.is == "fingerprint" {
 		row.Fingerprint = &g.name
 	}
-	for i := range g.slowest {
-		q := &g.slowest[i]
+	for _, q := range g.slowest {
 		t := r.r.Task(q.task)
 		e := queryExample{
 			LengthBytes: q.length, StartNs: r.capture.Since(q.start), DurationNs: q.duration, Pid: t.Pid, Tid: t.Tid, Comm: t.Comm,

@@ -36,24 +36,24 @@ func TestQueriesSelection(t *testing.T) {
 
 // TestQueriesBounded: rows do not grow with the number of different texts.
 func TestQueriesBounded(t *testing.T) {
-	r := &queriesResult{groups: map[string]*queryGroup{}}
-	r.opt.by.is, r.opt.examples = "fingerprint", 2
-	const n = maxQueryGroups + 5000
+	o := timedOptions{by: choice{is: "fingerprint"}, examples: 2}
+	r := &queriesResult{timedRows: newTimedRows[*query](o), opt: queriesOptions{timedOptions: o}}
+	const n = maxTimedGroups + 5000
 	for i := range n {
 		r.put(&query{print: fmt.Sprint("q", i), duration: int64(i)})
 	}
 	r.finish()
-	if len(r.rows) > maxQueryGroups+1 || r.sum.count != n || r.rows[0].name != otherQueries || r.rows[0].count != 5000 {
+	if len(r.rows) > maxTimedGroups+1 || r.sum.count != n || r.rows[0].name != otherGroups || r.rows[0].count != 5000 {
 		t.Errorf("%d rows of %d queries, the first %+v", len(r.rows), r.sum.count, r.rows[0])
 	}
 	if g := r.rows[0]; len(g.slowest) != 2 || g.slowest[0].duration != n-1 || g.slowest[1].duration != n-2 {
 		t.Errorf("slowest %+v", g.slowest)
 	}
-	g := &queryGroup{}
+	g := &timedGroup[*query]{}
 	for _, d := range []int64{5, 9, 5, 7, 9} {
 		g.example(&query{duration: d, start: int64(len(g.slowest))}, 3)
 	}
-	if !slices.IsSortedFunc(g.slowest, func(a, b query) int { return int(b.duration - a.duration) }) || g.slowest[1].duration != 9 {
+	if !slices.IsSortedFunc(g.slowest, func(a, b *query) int { return int(b.duration - a.duration) }) || g.slowest[1].duration != 9 {
 		t.Errorf("slowest %+v", g.slowest)
 	}
 }
