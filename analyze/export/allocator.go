@@ -6,12 +6,13 @@ import "regexp"
 // allocator: whoever asks what allocates does not mean them. The names are those
 // of libc, libstdc++, libc++, Rust's alloc, jemalloc, tcmalloc and mimalloc.
 // Reports leave them out at the inner end of stacks, and so does pprof, which
-// gets the expression as a profile's drop_frames.
+// gets the expression as a profile's drop_frames; it sees names without their
+// template arguments.
 const allocatorFrames = `(?:__libc_)?(?:malloc|calloc|realloc|reallocarray|posix_memalign|aligned_alloc|memalign|valloc|pvalloc)` +
 	`|operator new(?:\[\])?(?:\(.*\))?|_Zn[wa]m.*` +
-	`|(?:__gnu_cxx|std)::(?:__)?new_allocator<.*|std::allocator_traits<.*|std::allocator<.*>::allocate.*` +
+	`|(?:__gnu_cxx|std)::(?:__)?new_allocator(?:<.*>)?::.*|std::allocator_traits(?:<.*>)?::.*|std::allocator(?:<.*>)?::allocate.*` +
 	`|std::__1::(?:allocator|allocator_traits|__allocate_at_least|__libcpp_(?:operator_new|allocate))\b.*` +
-	`|__r(?:ust|dl|g)_(?:alloc|alloc_zeroed|realloc)|alloc::alloc::.*|<alloc::alloc::Global as .*` +
+	`|(?:__rustc::)?__r(?:ust|dl|g)_(?:alloc|alloc_zeroed|realloc)|<?alloc::alloc::.*` +
 	`|(?:je_|_rjem_)?(?:mallocx|rallocx)|je_.*alloc.*|tc_(?:new|malloc|calloc|realloc|memalign).*|mi_(?:malloc|calloc|realloc|zalloc|new).*`
 
 var isAllocator = regexp.MustCompile(`^(?:` + allocatorFrames + `)$`)

@@ -3,6 +3,8 @@ package export
 import (
 	"bufio"
 	"io"
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,10 +15,10 @@ var folder = strings.NewReplacer(";", ":")
 
 // Folded writes a line per stack: its frames from the outermost to the
 // innermost, joined by semicolons, a space, and value i of the sample. A
-// semicolon in a name becomes a colon. Stacks with the value 0 are left out, so
-// the sum of the lines is the sum of the samples.
+// semicolon in a name becomes a colon. Stacks that differ in places alone are one
+// line, and those with the value 0 none, so the sum of the lines is that of the samples.
 func Folded(w io.Writer, samples []Sample, i int) error {
-	lines := make([]string, 0, len(samples))
+	sums := map[string]uint64{}
 	for _, s := range samples {
 		if s.Values[i] == 0 {
 			continue
@@ -29,12 +31,14 @@ func Folded(w io.Writer, samples []Sample, i int) error {
 			names = append(names, "[unknown]")
 		}
 		slices.Reverse(names)
-		lines = append(lines, strings.Join(names, ";")+" "+strconv.FormatUint(s.Values[i], 10)+"\n")
+		name := strings.Join(names, ";")
+		if sums[name] += s.Values[i]; sums[name] < s.Values[i] {
+			sums[name] = math.MaxUint64
+		}
 	}
-	slices.Sort(lines)
 	bw := bufio.NewWriter(w)
-	for _, l := range lines {
-		if _, err := bw.WriteString(l); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		if _, err := bw.WriteString(name + " " + strconv.FormatUint(sums[name], 10) + "\n"); err != nil {
 			return err
 		}
 	}

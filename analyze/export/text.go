@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -97,7 +98,11 @@ type Table struct {
 	Rows  [][]string
 }
 
-// Table writes an aligned table. When it is too wide, its widest column is cut.
+// leastColumn is what is left of a column of a table that is too wide.
+const leastColumn = 8
+
+// Table writes an aligned table. When it is too wide, its widest column is cut,
+// then the next.
 func (t *Text) Table(tab Table, indent string) {
 	width := make([]int, len(tab.Head))
 	for _, row := range append([][]string{tab.Head}, tab.Rows...) {
@@ -105,16 +110,18 @@ func (t *Text) Table(tab Table, indent string) {
 			width[i] = max(width[i], utf8.RuneCountInString(c))
 		}
 	}
-	total := len(indent)
-	widest := 0
-	for i, w := range width {
+	total := len(indent) - 2
+	for _, w := range width {
 		total += w + 2
-		if w > width[widest] {
-			widest = i
-		}
 	}
-	if over := total - 2 - t.width; over > 0 {
-		width[widest] = max(width[widest]-over, 8)
+	for total > t.width {
+		widest := slices.Index(width, slices.Max(width))
+		over := min(total-t.width, width[widest]-leastColumn)
+		if over <= 0 {
+			break
+		}
+		width[widest] -= over
+		total -= over
 	}
 	for _, row := range append([][]string{tab.Head}, tab.Rows...) {
 		line := indent

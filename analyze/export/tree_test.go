@@ -94,6 +94,9 @@ func TestWithoutAllocator(t *testing.T) {
 		{"operator new[];std::allocator_traits<std::allocator<int> >::allocate;f", "f;"},
 		{"_Znwm;f", "f;"},
 		{"__rust_alloc;alloc::alloc::alloc;<alloc::alloc::Global as core::alloc::Allocator>::allocate;f", "f;"},
+		{"__rustc::__rust_alloc;alloc::alloc::alloc;<alloc::alloc::Global>::alloc_impl_runtime;f", "f;"},
+		// As pprof knows them, without template arguments.
+		{"operator new;std::__new_allocator::allocate;std::allocator_traits::allocate;f", "f;"},
 		{"std::__1::allocator<int>::allocate;f", "f;"},
 		{"malloc_wrapper;operator new;main", "malloc_wrapper;operator new;main;"},
 		{"my_operator new;main", "my_operator new;main;"},
