@@ -14,7 +14,7 @@ import (
 
 // resolveRunning adds the packs whose program is a target or, without targets, runs,
 // when nothing particular was asked for. Nobody did ask for them, so what goes wrong
-// with one is a warning; and those that are private are not among them.
+// with one is a warning; and those that are only recorded on request are not among them.
 func (r *recorder) resolveRunning() error {
 	if !r.opts.unasked() || r.opts.NoApps {
 		return nil
@@ -33,7 +33,7 @@ func (r *recorder) resolveRunning() error {
 			continue
 		}
 		programs := runningOf(p, pids, r.opts.targeted())
-		if p.Private || len(programs) == 0 {
+		if p.OnRequest() || len(programs) == 0 {
 			continue
 		}
 		if err := r.addRunning(p, programs); err != nil {

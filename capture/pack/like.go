@@ -7,11 +7,11 @@ import (
 )
 
 // like makes a pack of another: its program, its versions and its probes, with some
-// arguments more. So what is known of an application is said once.
+// arguments or probes more. So what is known of an application is said once.
 func (b *builder) like() {
 	t := &b.text
-	if len(t.Probes)+len(t.Layout)+len(t.Dwarf)+len(t.Access) > 0 || t.Version != (versionText{}) {
-		b.fail("$.like", "like: a pack that is like another has a name, what it is about, and extra; nothing else")
+	if len(t.Layout)+len(t.Dwarf)+len(t.Access) > 0 || t.Version != (versionText{}) {
+		b.fail("$.like", "like: a pack that is like another has a name, what it is about, extra, and probes; nothing else")
 		return
 	}
 	if IsFile(t.Like) || t.Like == t.Pack {
@@ -43,6 +43,7 @@ func (b *builder) like() {
 			b.extras(fmt.Sprintf("$.extra.%s", name), &b.p.probes[i].variants[j], args)
 		}
 	}
+	b.probes()
 }
 
 // extras gives a variant arguments that it can do without. What is wrong with one is

@@ -25,13 +25,11 @@ import (
 
 // A Pack is an application.
 type Pack struct {
-	Name  string // a word
-	About string // one sentence
-	File  string // where it comes from, as messages name it
-	// Private is that it records what may be nobody else's business: only who asks
-	// for it by name gets it.
-	Private bool
-	isLike  bool // it is made of another
+	Name    string // a word
+	About   string // one sentence
+	File    string // where it comes from, as messages name it
+	Private bool   // it records what may be nobody else's business
+	isLike  bool   // it is made of another
 
 	Names   []string // of executables, patterns as of path.Match
 	Paths   []string // where they lie when none runs, patterns
@@ -43,6 +41,10 @@ type Pack struct {
 	access  map[string][]string // accessor function: the offsets that its code tells
 	probes  []probeSpec
 }
+
+// OnRequest reports whether only who asks for the pack by name gets it: for it is
+// private, or there is another for the same program, which does.
+func (p *Pack) OnRequest() bool { return p.Private || p.isLike }
 
 // A layout is where things are in the structures of some versions.
 type layout struct {

@@ -204,12 +204,21 @@ func TestLike(t *testing.T) {
 	if keys, err := Load("redis-keys"); err != nil || !keys.Private {
 		t.Errorf("redis-keys: %+v, %v", keys, err)
 	}
+	nginx, err := Load("nginx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests, err := Load("nginx-requests")
+	if err != nil || len(requests.probes) != len(nginx.probes)+1 || !requests.OnRequest() || nginx.OnRequest() {
+		t.Errorf("nginx-requests has %+v, %v, nginx %+v", requests, err, nginx)
+	}
 	edit := func(old, new string) string { return strings.Replace(alike, old, new, 1) }
 	for _, tt := range []struct{ text, want string }{
 		{edit("like: redis", "like: nosuch"), "m.yaml:3:7: like: nosuch: no such pack"},
 		{edit("like: redis", "like: redis-keys"), "m.yaml:3:7: like: pack redis-keys is like another"},
 		{edit("like: redis", "like: ./x.yaml"), "m.yaml:3:7: like: "},
 		{edit("like: redis", "like: mine"), "m.yaml:3:7: like: "},
+		{alike + "probes: [{name: call, probe: more}]\n", "m.yaml:6:17: name: \"call\": want a word of small letters that no other probe"},
 		{edit("call:", "coll:"), "m.yaml:5:9: extra: pack redis has no probe coll"},
 		{edit("{argv}", "{argw}"), "m.yaml:5:11: {argw}: "},
 		{edit("ptr(", "pointer("), "m.yaml:5:11: "},

@@ -88,6 +88,9 @@ func Parse(file string, text []byte) (*Pack, error) {
 		b.like()
 	} else {
 		b.layouts()
+		if len(t.Probes) == 0 {
+			b.fail("$.probes", "probes: want 1 to %d", maxProbes)
+		}
 		b.probes()
 	}
 	if b.err != nil {
@@ -240,11 +243,14 @@ func (b *builder) layouts() {
 }
 
 func (b *builder) probes() {
-	if n := len(b.text.Probes); n == 0 || n > maxProbes {
-		b.fail("$.probes", "probes: want 1 to %d", maxProbes)
+	if n := len(b.p.probes) + len(b.text.Probes); n > maxProbes {
+		b.fail("$.probes", "probes: want %d at most", maxProbes)
 		return
 	}
 	names := map[string]bool{}
+	for _, spec := range b.p.probes { // of the pack that this one is like
+		names[spec.name] = true
+	}
 	for i, p := range b.text.Probes {
 		where := fmt.Sprintf("$.probes[%d]", i)
 		if !word.MatchString(p.Name) || names[p.Name] {
