@@ -90,11 +90,20 @@ func (p *pass) sequential(b *format.Batch, h *heapOps) {
 		spaces [ahead]uint32
 		o      op
 	)
+	if len(h.ops) == 0 {
+		return
+	}
+	task := h.ops[0].task
+	in := p.tasks.space(task)
 	for refs := h.ops; len(refs) > 0; {
 		next := refs[:min(len(refs), ahead)]
 		refs = refs[len(next):]
 		for i := range next {
-			spaces[i] = p.tasks.space(next[i].task)
+			if next[i].task != task {
+				task = next[i].task
+				in = p.tasks.space(task)
+			}
+			spaces[i] = in
 		}
 		p.m.warm(next, spaces[:len(next)])
 		for i := range next {
