@@ -26,9 +26,14 @@ func (r *recorder) resolveApps() error {
 		return err
 	}
 	for _, p := range r.opts.Apps {
-		programs := programsOf(p, pids, r.opts.targeted())
+		programs := runningOf(p, pids, r.opts.targeted())
 		if len(programs) == 0 {
-			return notFound(p, r.opts.targeted())
+			if programs = installedOf(p); len(programs) == 0 {
+				return notFound(p, r.opts.targeted())
+			}
+			if err := r.tellStrangers(p, pids, programs); err != nil {
+				return err
+			}
 		}
 		if err := r.resolveApp(p, programs); err != nil {
 			return err
@@ -66,6 +71,36 @@ func (r *recorder) resolveApp(p *pack.Pack, programs []pack.Program) error {
 	return errors.Join(errs...)
 }
 
+// tellStrangers says at once that no target runs a pack's program: the wrong process was
+// named, as a rule. It is no error, since a target may be what starts the program, a shell
+// or a supervisor, and then what is installed counts.
+func (r *recorder) tellStrangers(p *pack.Pack, pids []uint32, installed []pack.Program) error {
+	if !r.opts.targeted() {
+		return nil
+	}
+	they := "no target runs yet"
+	if run := basesOf(executablesOf(pids)); len(run) > 0 {
+		they = "the targets run " + strings.Join(run, ", ")
+	}
+	paths := make([]string, len(installed))
+	for i, prog := range installed {
+		paths[i] = prog.Path
+	}
+	return r.note(true, fmt.Sprintf("pack %s is of %s, and %s: nothing is recorded of it unless a target starts %s",
+		p.Name, strings.Join(p.Names, ", "), they, strings.Join(paths, " or ")))
+}
+
+// basesOf are the names of programs' files, each once.
+func basesOf(programs []pack.Program) []string {
+	var names []string
+	for _, prog := range programs {
+		if name := path.Base(prog.Path); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func notFound(p *pack.Pack, targeted bool) error {
 	var tried []string
 	if len(p.Names) > 0 {
@@ -97,33 +132,32 @@ func allPids() ([]uint32, error) {
 	return pids, nil
 }
 
-// runningOf are the executables that a pack is about, of those that run.
-func runningOf(p *pack.Pack, pids []uint32, targeted bool) []pack.Program {
+// executablesOf are the executables that processes run, each once.
+func executablesOf(pids []uint32) []pack.Program {
 	var list []pack.Program
 	seen := map[string]bool{}
 	for _, pid := range pids {
 		exe := procPath(pid, "exe")
 		link, err := os.Readlink(exe)
-		if err != nil {
-			continue // it has ended, or is a kernel thread
-		}
-		name := strings.TrimSuffix(link, " (deleted)")
-		if seen[link] || !isProgram(p, exe, name, targeted) {
-			continue
+		if err != nil || seen[link] {
+			continue // it has ended, is a kernel thread, or another's
 		}
 		seen[link] = true
-		list = append(list, pack.Program{Open: exe, Path: name})
+		list = append(list, pack.Program{Open: exe, Path: strings.TrimSuffix(link, " (deleted)")})
 	}
 	return list
 }
 
-// programsOf are the executables that a pack is about: those that run and, where
-// none does, those that are installed.
-func programsOf(p *pack.Pack, pids []uint32, targeted bool) []pack.Program {
-	list := runningOf(p, pids, targeted)
-	if len(list) > 0 {
-		return list
-	}
+// runningOf are the executables that a pack is about, of those that run.
+func runningOf(p *pack.Pack, pids []uint32, targeted bool) []pack.Program {
+	return slices.DeleteFunc(executablesOf(pids), func(prog pack.Program) bool {
+		return !isProgram(p, prog.Open, prog.Path, targeted)
+	})
+}
+
+// installedOf are the executables that a pack is about where it says they are installed.
+func installedOf(p *pack.Pack) []pack.Program {
+	var list []pack.Program
 	seen := map[string]bool{}
 	for _, pattern := range p.Paths {
 		found, _ := filepath.Glob(pattern) // the pack's parser has checked it

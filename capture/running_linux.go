@@ -2,8 +2,6 @@ package capture
 
 import (
 	"fmt"
-	"path"
-	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -55,13 +53,7 @@ func (r *recorder) addRunning(p *pack.Pack, programs []pack.Program) error {
 	for i := first; i < len(r.opts.Probes); i++ {
 		r.opts.Probes[i].Optional = true
 	}
-	var names []string
-	for _, prog := range programs {
-		if name := path.Base(prog.Path); !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	text := fmt.Sprintf("recording %s, too: pack %s (-e none records without)", strings.Join(names, ", "), p.Name)
+	text := fmt.Sprintf("recording %s, too: pack %s (-e none records without)", strings.Join(basesOf(programs), ", "), p.Name)
 	r.tell.say(text)
 	return r.note(false, text)
 }

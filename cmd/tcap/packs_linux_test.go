@@ -202,3 +202,73 @@ func TestRunningApps(t *testing.T) {
 		})
 	}
 }
+
+// TestPackOfOthers: that no target runs the pack's program is said at the start, in the
+// file and at once; and that such a target may start the program all the same.
+func TestPackOfOthers(t *testing.T) {
+	kerneltest.Require(t)
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		kerneltest.Skip(t, "redis-server is not installed: scripts/deps.sh test")
+	}
+	port := freePort(t)
+	shell := exec.Command("sh", "-c", `read go; exec redis-server --save "" --bind 127.0.0.1 --dir "$1" --port "$2"`, "sh", t.TempDir(), fmt.Sprint(port))
+	in, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { shell.Process.Kill(); shell.Wait() })
+	target := []string{"-e", "redis", "-p", fmt.Sprint(shell.Process.Pid)}
+	const said = "pack redis is of redis-server, "
+	early := recordNow(t, target...)
+	fmt.Fprintln(in, "go")
+	if !eventually(func() bool {
+		return exec.Command("redis-cli", "-p", fmt.Sprint(port), "ping").Run() == nil
+	}) {
+		t.Fatal("redis-server does not answer")
+	}
+	late := recordNow(t, target...)
+	runClient(t, "", "redis-cli", "-p", fmt.Sprint(port), "ping")
+	late.stop()
+	early.stop()
+	for _, tt := range []struct {
+		name  string
+		r     *recorder
+		said  bool
+		calls uint64
+	}{{"a shell that becomes redis-server", early, true, 2}, {"redis-server", late, false, 1}} {
+		log := tt.r.log.String()
+		if strings.Contains(log, said) != tt.said || tt.said && !(strings.Contains(log, "the targets run "+shellName(t)+":") && strings.Index(log, said) < strings.Index(log, "none lost")) {
+			t.Errorf("%s: %s", tt.name, log)
+		}
+		first, _, _ := strings.Cut(tcap(t, "print", tt.r.file, "--kind", "meta.note,call").stdout, "\n")
+		if strings.Contains(first, said) != tt.said {
+			t.Errorf("%s: the file begins with %s", tt.name, first)
+		}
+		var got commandTotals
+		tt.r.analyze(&got, "commands")
+		if len(got.Commands) != 1 || got.Commands[0].Calls != tt.calls {
+			t.Errorf("%s: commands %+v, want %d of ping", tt.name, got.Commands, tt.calls)
+		}
+	}
+	// Of what runs nothing like it, all that is said is that.
+	other := tcap(t, "record", "-o", filepath.Join(t.TempDir(), "x.tcap"), "-e", "redis", "--", "true")
+	if other.code != 0 || !strings.Contains(other.stderr, "the targets run true: nothing is recorded of it unless a target starts /usr/bin/redis-") {
+		t.Errorf("exit %d, %s", other.code, other.stderr)
+	}
+}
+
+// shellName is the name of the shell's file.
+func shellName(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Base(path)
+}
