@@ -34,6 +34,7 @@ type modules struct {
 	byKey map[moduleKey]*module
 	dirs  []string // where they are, at most maxDirs
 	room  int      // files that may still be kept open
+	vdso  *module  // of 64-bit programs; nil until one is seen
 	// Unnamed counts mappings of files that were not, whose frames get no names.
 	Unnamed uint64
 	// opened are called with each module that is seen for the first time.
@@ -97,6 +98,25 @@ func (ms *modules) openExec(pid uint32, key moduleKey, path string) *module {
 	return ms.add(pid, key, &module{path: path, file: openSame(path, key.inode)})
 }
 
+// openVDSO returns the module of a mapping of the vdso. The kernel gives every
+// program of one ABI the same image, so this process's has what is to be known of
+// it. 32-bit programs, which have their addresses below 4 GiB, have another one:
+// of that, nil is known.
+func (ms *modules) openVDSO(m symbol.Mapping) *module {
+	own, err := symbol.VDSO()
+	if err != nil || m.Start < 1<<32 {
+		return nil
+	}
+	if info, err := own.Stat(); err != nil || uint64(info.Size()) != m.End-m.Start {
+		return nil
+	}
+	if ms.vdso == nil {
+		ms.vdso = &module{path: symbol.VDSOName, file: own}
+		ms.write(ms.vdso)
+	}
+	return ms.vdso
+}
+
 const maxDirs = 64
 
 // libraryDirs is where libraries mostly are, to find by name and inode one of a
@@ -121,24 +141,15 @@ func (ms *modules) search(name string, inode uint64) (string, *os.File) {
 }
 
 func (ms *modules) add(pid uint32, key moduleKey, mod *module) *module {
-	row := format.Module{Path: mod.path}
-	if mod.file != nil {
-		row.BuildID = buildID(mod.file)
-		if addr, offset, ok := symbol.CodeSegment(mod.file); ok {
-			row = row.WithCode(addr, offset)
-		}
-	}
-	mod.id = ms.w.Module(row)
+	ms.write(mod)
 	if mod.file != nil && ms.room == 0 {
 		mod.file.Close()
 		mod.file = nil
 		ms.Unnamed++
 	}
-	mod.code = &snapshot.File{Path: mod.path, Owner: mod}
 	if mod.file == nil {
 		return mod // what its key stands for next time is to be seen then
 	}
-	mod.code.Open = func() (*os.File, error) { return reopen(mod.file) }
 	ms.room--
 	ms.byKey[key] = mod
 	if dir := filepath.Dir(mod.path); len(ms.dirs) < maxDirs && !slices.Contains(ms.dirs, dir) {
@@ -148,6 +159,20 @@ func (ms *modules) add(pid uint32, key moduleKey, mod *module) *module {
 		tell(pid, mod)
 	}
 	return mod
+}
+
+// write gives a module its row, and what unwinds it.
+func (ms *modules) write(mod *module) {
+	row := format.Module{Path: mod.path}
+	mod.code = &snapshot.File{Path: mod.path, Owner: mod}
+	if mod.file != nil {
+		row.BuildID = buildID(mod.file)
+		if addr, offset, ok := symbol.CodeSegment(mod.file); ok {
+			row = row.WithCode(addr, offset)
+		}
+		mod.code.Open = func() (*os.File, error) { return reopen(mod.file) }
+	}
+	mod.id = ms.w.Module(row)
 }
 
 // buildID reads a file's build-id; a file without one is known by its path.

@@ -51,7 +51,7 @@ type space struct {
 	code     *codeMaps                 // mappings as they are unwound; nil to be made
 }
 
-// A mapping is an executable file mapping.
+// A mapping is an executable mapping of a file, or of the vdso.
 type mapping struct {
 	start, end uint64
 	offset     uint64 // of start in the file
@@ -214,8 +214,8 @@ func (s *space) find(addr uint64) (*module, uint64) {
 	return nil, addr
 }
 
-// readMaps takes the executable file mappings of a process from /proc. A
-// process that ended meanwhile has none.
+// readMaps takes the executable mappings of files, and of the vdso, of a process
+// from /proc. A process that ended meanwhile has none.
 func (ps *processes) readMaps(p *process) {
 	f, err := os.Open(procPath(p.pid, "maps"))
 	if err != nil {
@@ -227,11 +227,17 @@ func (ps *processes) readMaps(p *process) {
 		return
 	}
 	for _, m := range all {
-		if !m.Exec || m.Inode == 0 {
-			continue
+		var mod *module
+		switch {
+		case !m.Exec:
+		case m.Inode != 0:
+			mod = ps.modules.open(p.pid, m)
+		case m.Path == symbol.VDSOName:
+			mod = ps.modules.openVDSO(m)
 		}
-		mod := ps.modules.open(p.pid, m)
-		p.space.mapped(mapping{start: m.Start, end: m.End, offset: m.Offset, module: mod})
+		if mod != nil {
+			p.space.mapped(mapping{start: m.Start, end: m.End, offset: m.Offset, module: mod})
+		}
 	}
 }
 

@@ -27,9 +27,9 @@ func (m Mismatch) String() string {
 	return m.File + " has build-id " + m.BuildID
 }
 
-// Find looks below Options.DebugDirs, and last at the module's own path, for
-// what names the code of a module of a capture: its debug file, or the module
-// itself. Only the build-id counts. address turns file offsets into virtual
+// Find looks below Options.DebugDirs, and last at the module's own path (or, for
+// the vdso, at this process's), for what names the code of a module of a capture:
+// its debug file, or the module itself. Only the build-id counts. address turns file offsets into virtual
 // addresses, as the recorder knew them, or reports that it did not; a debug file
 // without the code does not tell any more. Resolve of the result takes the
 // capture's offsets.
@@ -47,7 +47,7 @@ func (r *Resolver) Find(path, buildID string, address func(uint64) (uint64, bool
 	var others []Mismatch
 	for _, place := range r.places(path, id) {
 		f, mismatch := examine(place, id)
-		if mismatch != nil && place != path {
+		if mismatch != nil && place != ownPlace(path) {
 			others = append(others, *mismatch)
 		}
 		if f == nil {
@@ -85,7 +85,7 @@ func (r *Resolver) FindCode(path, buildID string) (*os.File, []Mismatch, error) 
 	var others []Mismatch
 	for _, place := range r.places(path, id) {
 		f, mismatch := examine(place, id)
-		if mismatch != nil && place != path {
+		if mismatch != nil && place != ownPlace(path) {
 			others = append(others, *mismatch)
 		}
 		if f != nil && f.hasCode {
@@ -121,10 +121,23 @@ func (r *Resolver) places(path string, id []byte) []string {
 			}
 		}
 	}
-	if filepath.IsAbs(path) {
-		list = append(list, path)
+	if own := ownPlace(path); own != "" {
+		list = append(list, own)
 	}
 	return list
+}
+
+// ownPlace is where a module would be on this machine, "" if it cannot be.
+func ownPlace(path string) string {
+	if path == VDSOName {
+		if f, err := VDSO(); err == nil {
+			return fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+		}
+	}
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return ""
 }
 
 // A findable is a file with the right build-id.

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/tcap-dev/tcap/capture/symbol"
 	"github.com/tcap-dev/tcap/format"
 )
 
@@ -136,5 +137,24 @@ func TestUnwindRefused(t *testing.T) {
 	}
 	if n := runtime.NumGoroutine(); n > before+2 {
 		t.Errorf("%d goroutines, were %d", n, before)
+	}
+}
+
+// TestUnwindOtherVDSO: the vdso of another kernel is not had, and this kernel's is not
+// taken for it: a stack waits at it.
+func TestUnwindOtherVDSO(t *testing.T) {
+	b := build(t)
+	const at = 0x7ffc00001000
+	r := waitingCapture(t, runtime.GOARCH, format.Module{Path: symbol.VDSOName, BuildID: b.id}, []format.Snapshot{{
+		Inside: true, PC: at + 0x800, SP: 0x7ffd00000000, Memory: make([]byte, 256),
+		Maps: []format.CodeMapping{{Start: at, End: at + 0x2000}},
+	}})
+	a, err := r.Amend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Unwind(t.Context(), r, a, []string{t.TempDir()})
+	if err != nil || !got.Kept || len(got.Missing) != 1 || got.Missing[0].Path != symbol.VDSOName || len(got.Missing[0].Others) != 0 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
