@@ -61,7 +61,7 @@ func (r *recorder) resolveApp(p *pack.Pack, programs []pack.Program) error {
 		}
 		for _, q := range found.Probes {
 			r.opts.Probes = append(r.opts.Probes, Probe{
-				Name: q.Name, Pack: q.Pack, Role: q.Role, Decl: q.Decl, Optional: q.Optional, Checks: q.Checks,
+				Name: q.Name, Pack: q.Pack, Role: q.Role, Decl: q.Decl, Optional: q.Optional, Checks: q.Checks, open: prog.Open,
 			})
 		}
 	}
@@ -132,17 +132,19 @@ func allPids() ([]uint32, error) {
 	return pids, nil
 }
 
-// executablesOf are the executables that processes run, each once.
+// executablesOf are the executables that processes run, each file once: containers have
+// several at the same path.
 func executablesOf(pids []uint32) []pack.Program {
 	var list []pack.Program
-	seen := map[string]bool{}
+	seen := map[moduleKey]bool{}
 	for _, pid := range pids {
 		exe := procPath(pid, "exe")
 		link, err := os.Readlink(exe)
-		if err != nil || seen[link] {
+		key, err2 := fileKey(exe)
+		if err != nil || err2 != nil || seen[key] {
 			continue // it has ended, is a kernel thread, or another's
 		}
-		seen[link] = true
+		seen[key] = true
 		list = append(list, pack.Program{Open: exe, Path: strings.TrimSuffix(link, " (deleted)")})
 	}
 	return list

@@ -23,7 +23,7 @@ func (c *callProbes) find(spec *Probe, pids []uint32) ([]*callSite, error) {
 	if spec.Decl.InKernel() {
 		return c.findKernel(spec)
 	}
-	files, err := candidates(spec.Decl.Path, pids)
+	files, err := filesOf(spec, pids)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +52,24 @@ type probedFile struct {
 	open string // how this process opens it
 	path string // as its processes know it
 	key  moduleKey
+}
+
+// filesOf are the files that a declaration is about. That of a pack is made for one
+// program, which need not be what is at its path: it was replaced, or is in a container.
+func filesOf(spec *Probe, pids []uint32) ([]probedFile, error) {
+	if spec.open != "" {
+		if key, err := fileKey(spec.open); err == nil {
+			return []probedFile{{spec.open, spec.Decl.Path, key}}, nil
+		} // the process has ended
+	}
+	return candidates(spec.Decl.Path, pids)
+}
+
+// fileKey tells a file from others.
+func fileKey(open string) (moduleKey, error) {
+	var st unix.Stat_t
+	err := unix.Stat(open, &st)
+	return moduleKey{st.Dev, st.Ino}, err
 }
 
 // candidates are the files that a path or pattern means: first what the processes

@@ -60,6 +60,8 @@ type Probe struct {
 	Decl     *declare.Probe //
 	Optional bool           // that it cannot be had is a warning
 	Checks   []pack.Check   // what its first calls must look like
+
+	open string // the pack's program as this process opens it; "": by Decl's path
 }
 
 // An OptionError is the error of options that make no sense together or at all,

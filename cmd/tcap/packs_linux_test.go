@@ -166,8 +166,7 @@ func TestRunningApps(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(home, "tcap/packs/broken.yaml"), []byte("pack: broken\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
-	s := start(t, port, "redis-server", "--port", fmt.Sprint(port), "--save", "", "--dir", t.TempDir(), "--bind", "127.0.0.1")
+	s := startRedis(t, "redis-server")
 	target := []string{"-p", fmt.Sprint(s.pid())}
 	for _, tt := range []struct {
 		name  string
@@ -183,7 +182,7 @@ func TestRunningApps(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := recordNow(t, tt.args...)
 			for range 5 {
-				runClient(t, "", "redis-cli", "-p", fmt.Sprint(port), "ping")
+				runClient(t, "", "redis-cli", "-p", fmt.Sprint(s.port), "ping")
 			}
 			r.stop()
 			apps := strings.Contains(tt.packs, "calls")

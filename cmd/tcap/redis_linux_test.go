@@ -28,6 +28,13 @@ type commandRow struct {
 	P50Ns   int64 `json:"p50_ns"`
 }
 
+// startRedis runs a server that keeps nothing.
+func startRedis(t *testing.T, exe string) *server {
+	t.Helper()
+	port := freePort(t)
+	return start(t, port, exe, "--port", fmt.Sprint(port), "--save", "", "--dir", t.TempDir(), "--bind", "127.0.0.1")
+}
+
 // TestRedis: counts per command are those of INFO commandstats, exactly, with
 // scripts and transactions. Times are redis's own, the cost of the probes taken off:
 // of every command the median, of what takes long the total, within 5 %.
@@ -41,15 +48,14 @@ type commandRow struct {
 // others redis may have lost its CPU in a trap, which is recorded, too.
 func TestRedis(t *testing.T) {
 	kerneltest.Require(t)
-	port := freePort(t)
-	s := start(t, port, "redis-server", "--port", fmt.Sprint(port), "--save", "", "--dir", t.TempDir(), "--bind", "127.0.0.1")
+	s := startRedis(t, "redis-server")
 	cli := func(input string, args ...string) string {
 		t.Helper()
-		return runClient(t, input, "redis-cli", append([]string{"-p", fmt.Sprint(port)}, args...)...)
+		return runClient(t, input, "redis-cli", append([]string{"-p", fmt.Sprint(s.port)}, args...)...)
 	}
 	r := recordNow(t, "-e", "redis,tcp", "-e", switchesOf("redis-server"))
 	cli("", "config", "resetstat")
-	runClient(t, "", "redis-benchmark", "-p", fmt.Sprint(port), "-n", "1000", "-q")
+	runClient(t, "", "redis-benchmark", "-p", fmt.Sprint(s.port), "-n", "1000", "-q")
 	cli("", "eval", "for i=1,20 do redis.call('incr', 'n'); redis.call('set', 'k', i) end return redis.call('get', 'n')", "0")
 	for range 20 {
 		cli("", "eval", "local x = 0; for i=1,200000 do x = x + i end return x", "0")
@@ -211,10 +217,9 @@ func TestRedisWrongVersion(t *testing.T) {
 	if err := os.WriteFile(file, []byte(wrong), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
-	s := start(t, port, "redis-server", "--port", fmt.Sprint(port), "--save", "", "--dir", t.TempDir(), "--bind", "127.0.0.1")
+	s := startRedis(t, "redis-server")
 	r := recordNow(t, "-e", file, "-p", fmt.Sprint(s.pid()))
-	runClient(t, "", "redis-benchmark", "-p", fmt.Sprint(port), "-n", "200", "-q", "-t", "set,get")
+	runClient(t, "", "redis-benchmark", "-p", fmt.Sprint(s.port), "-n", "200", "-q", "-t", "set,get")
 	r.stop()
 	var got commandTotals
 	r.analyze(&got, "commands")
