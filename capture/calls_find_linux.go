@@ -27,6 +27,12 @@ func (c *callProbes) find(spec *Probe, pids []uint32) ([]*callSite, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.inFiles(spec, files)
+}
+
+// inFiles finds the sites of a declaration in files, but for those where it was looked
+// for before.
+func (c *callProbes) inFiles(spec *Probe, files []probedFile) ([]*callSite, error) {
 	var sites []*callSite
 	var errs []error
 	for _, f := range files {

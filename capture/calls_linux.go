@@ -179,7 +179,11 @@ func (c *callProbes) armProcess(pid uint32) error {
 		if spec.Decl.InKernel() {
 			continue
 		}
-		found, err := c.find(spec, []uint32{pid})
+		files, err := candidates(spec.Decl.Path, []uint32{pid})
+		if err != nil {
+			continue
+		}
+		found, err := c.inFiles(spec, files)
 		if err != nil { // it was found for another, or will be told of
 			continue
 		}

@@ -65,6 +65,30 @@ func TestServerElsewhere(t *testing.T) {
 	}
 }
 
+// TestServerLater: a server that becomes a target by its name is recorded, though it has a
+// mount namespace of its own and another file is at the server's path there.
+func TestServerLater(t *testing.T) {
+	kerneltest.Require(t)
+	exe, err := exec.LookPath("redis-server")
+	if err != nil {
+		kerneltest.Skip(t, "redis-server is not installed: scripts/deps.sh test")
+	}
+	if exe, err = filepath.EvalSymlinks(exe); err != nil {
+		t.Fatal(err)
+	}
+	r := recordNow(t, "-e", "redis", "--comm", "redis-server")
+	port := freePort(t)
+	s := start(t, port, "unshare", "--mount", "sh", "-c", `mount --bind "$2" "$1" && exec redis-server --save "" --bind 127.0.0.1 --dir "$3" --port "$4"`,
+		"sh", exe, named(t, exe, "redis-copy"), t.TempDir(), fmt.Sprint(port))
+	if !eventually(func() bool { // it is recorded from a moment after its exec, and the file written once a second
+		runClient(t, "", "redis-cli", "-p", fmt.Sprint(port), "ping")
+		return r.pings(s.pid()) > 0
+	}) {
+		t.Error("no call is recorded")
+	}
+	r.stop()
+}
+
 // TestRestart: servers that are restarted or reload while they are recorded go on being
 // recorded, as long as their file is the same: redis-server's next process, nginx's next
 // worker. With the old process as target the recording is over.
