@@ -9,8 +9,8 @@ import (
 )
 
 // goTable is .gopclntab, a Go program's own table of functions and lines, which
-// stripping leaves in place. What was inlined is told elsewhere and not read:
-// the line is then that of the inlined code, the function the one that holds it.
+// stripping leaves in place. What was inlined is told elsewhere; where that is not
+// found, the line is that of the inlined code, the function the one that holds it.
 //
 // debug/gosym was not used because it builds the name of every function when it
 // is opened: 200 bytes each in a sound file, and in a crafted one, where names
@@ -23,6 +23,11 @@ type goTable struct {
 	quantum                             uint64 // of instruction lengths
 	field                               int    // bytes of an entry of funcs
 	names, units, files, values, tables []byte
+	all                                 []byte // of which these are parts
+	addr, namesAt                       uint64 // of all, and of names in it
+	pointer                             int    // bytes
+	trees                               bool   // functions have trees of inlined calls as goInlined knows them
+	inlined                             goInlined
 	count                               int // of functions
 	flags                               int // where _func has them; 0 for Go versions before 1.18
 	size                                int64
@@ -40,7 +45,8 @@ var errGoTable = errors.New("read .gopclntab: damaged, or of a Go before 1.16")
 func readGoTable(f *elf.File, limit int64) (*goTable, error) {
 	var data []byte
 	var err error
-	for _, name := range []string{".gopclntab", ".data.rel.ro.gopclntab"} { // the second in some PIE
+	var name string
+	for _, name = range []string{".gopclntab", ".data.rel.ro.gopclntab"} { // the second in some PIE
 		if data, err = sectionData(f, name, limit); data != nil || err != nil {
 			break
 		}
@@ -49,7 +55,12 @@ func readGoTable(f *elf.File, limit int64) (*goTable, error) {
 	if data == nil || text == nil || err != nil {
 		return nil, err
 	}
-	return newGoTable(data, f.ByteOrder, text.Addr)
+	t, err := newGoTable(data, f.ByteOrder, text.Addr)
+	if err != nil {
+		return nil, err
+	}
+	t.addr = f.Section(name).Addr
+	return t, t.readModuleData(f, limit)
 }
 
 // newGoTable reads the header. text is where .text starts.
@@ -57,8 +68,9 @@ func newGoTable(data []byte, order binary.ByteOrder, text uint64) (*goTable, err
 	if len(data) < 8+8*8 {
 		return nil, errGoTable
 	}
-	t := &goTable{order: order, text: text, quantum: uint64(data[6]), field: 4, size: int64(len(data))}
+	t := &goTable{order: order, text: text, quantum: uint64(data[6]), field: 4, all: data, size: int64(len(data))}
 	pointer := int(data[7])
+	t.pointer = pointer
 	if pointer != 4 && pointer != 8 {
 		return nil, errGoTable
 	}
@@ -67,11 +79,12 @@ func newGoTable(data []byte, order binary.ByteOrder, text uint64) (*goTable, err
 	switch magic := order.Uint32(data); magic {
 	case goMagic118, goMagic120:
 		if t.flags = 37; magic == goMagic120 {
-			t.flags = 41 // the first line comes before it
+			t.flags, t.trees = 41, true // the first line comes before it
 		}
 		// In a program linked by the C linker, its start-up code comes
 		// before runtime.text; the header told where until Go 1.25,
-		// unless the program is position-independent.
+		// unless the program is position-independent; after that,
+		// runtime.firstmoduledata does.
 		if start := word(2); start != 0 {
 			t.text = start
 		}
@@ -80,6 +93,7 @@ func newGoTable(data []byte, order binary.ByteOrder, text uint64) (*goTable, err
 	default:
 		return nil, fmt.Errorf("%w: magic %#x", errGoTable, order.Uint32(data))
 	}
+	t.namesAt = word(next)
 	for i, part := range []*[]byte{&t.names, &t.units, &t.files, &t.values, &t.tables} {
 		at := word(next + i)
 		if at > uint64(len(data)) {
@@ -124,29 +138,44 @@ func (t *goTable) function(addr uint64) (f []byte, start uint64) {
 	return t.tables[at:][t.field-4:], t.entry(i)
 }
 
-// lookup returns the frame of addr; back is how far the address asked for lies
-// behind it.
-func (t *goTable) lookup(addr, back uint64) (Frame, bool) {
+// lookup returns the frames of addr as [Module.Resolve] does, nil where it knows
+// nothing; back is how far the address asked for lies behind it.
+func (t *goTable) lookup(addr, back uint64) []Frame {
 	if t == nil || t.count == 0 || addr >= t.entry(t.count) {
-		return Frame{}, false
+		return nil
 	}
-	const nameAt, fileAt, lineAt, unitAt = 4, 20, 24, 32 // in _func
+	const nameAt = 4 // in _func
 	f, start := t.function(addr)
 	if f == nil {
-		return Frame{}, false
+		return nil
 	}
-	frame := Frame{Function: tableString(t.names, t.uint(f[nameAt:], 4)), Offset: addr + back - start}
-	if line, ok := t.value(t.uint(f[lineAt:], 4), start, addr); ok && line > 0 {
-		frame.Line = int(line)
+	frames, at := t.inlined.frames(t, f, start, addr)
+	outer := Frame{Function: tableString(t.names, t.uint(f[nameAt:], 4))}
+	outer.File, outer.Line = t.line(f, start, at)
+	frames = append(frames, outer)
+	for i := range frames {
+		frames[i].Offset = addr + back - start
+	}
+	return frames
+}
+
+// line returns the file and line of an address in a function, as far as known.
+func (t *goTable) line(f []byte, start, addr uint64) (file string, line int) {
+	const fileAt, lineAt, unitAt = 20, 24, 32 // in _func
+	if n, ok := t.value(t.uint(f[lineAt:], 4), start, addr); ok && n > 0 {
+		line = int(n)
 	}
 	if number, ok := t.value(t.uint(f[fileAt:], 4), start, addr); ok && number >= 0 {
 		entry := 4 * (t.uint(f[unitAt:], 4) + uint64(number))
 		if entry+4 <= uint64(len(t.units)) {
-			frame.File = tableString(t.files, t.uint(t.units[entry:], 4))
+			file = tableString(t.files, t.uint(t.units[entry:], 4))
 		}
 	}
-	return frame, true
+	return file, line
 }
+
+// maxValueBytes bounds the table of one function.
+const maxValueBytes = 4 << 20
 
 // value looks addr up in a table of values by program counter: pairs of
 // differences, of the value (zigzag) and of the counter, from -1 and start.
@@ -155,7 +184,7 @@ func (t *goTable) value(off, start, addr uint64) (int32, bool) {
 		return 0, false
 	}
 	value, pc := int32(-1), start
-	for b := t.values[off:]; ; {
+	for b := t.values[off:min(off+maxValueBytes, uint64(len(t.values)))]; ; {
 		delta, n := binary.Uvarint(b)
 		if n <= 0 || delta == 0 && pc != start {
 			return 0, false

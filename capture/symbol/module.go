@@ -127,8 +127,8 @@ func (t *tables) resolve(addr, back uint64) []Frame {
 	}
 	found, start := t.lines.Lookup(addr)
 	if len(found) == 0 {
-		if frame, ok := t.goTable.lookup(addr, back); ok {
-			return []Frame{frame}
+		if frames := t.goTable.lookup(addr, back); frames != nil {
+			return frames
 		}
 		return []Frame{outer}
 	}

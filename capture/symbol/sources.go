@@ -139,8 +139,12 @@ func readSources(module io.ReaderAt, path string, debug fileRef, opts *Options) 
 	}
 	table, tableErr := readGoTable(f, opts.MaxSectionBytes)
 	data, err := readLines(f, path, opts)
-	if data != nil || debug.path == "" {
+	if data != nil {
 		return data, table, errors.Join(err, tableErr)
+	}
+	tableErr = errors.Join(tableErr, table.readInlined(f, opts.MaxSectionBytes))
+	if debug.path == "" {
+		return nil, table, errors.Join(err, tableErr)
 	}
 	file, parsed, openErr := debug.open()
 	if openErr != nil {

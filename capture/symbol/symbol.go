@@ -10,7 +10,8 @@
 //  1. DWARF of the module or of its separate debug file: function, file, line,
 //     and the functions that were inlined there. What -gsplit-dwarf put
 //     elsewhere comes from a .dwp file or the compiler's .dwo files;
-//  2. .gopclntab, for stripped Go programs: function, file and line;
+//  2. .gopclntab, for stripped Go programs: function, file, line, and since Go
+//     1.20 inlined functions, too;
 //  3. .symtab, .dynsym, the debug file's .symtab and .gnu_debugdata: function.
 //
 // Separate debug files are found by build-id or .gnu_debuglink below
