@@ -30,6 +30,7 @@ func stack(frames []Frame) string {
 func TestGoInlined(t *testing.T) {
 	for _, c := range []struct{ name, cgo, mode, flags string }{
 		{"exe", "0", "exe", "-s -w"}, {"pie", "0", "pie", "-s -w"}, {"C linker", "1", "exe", "-s -w -linkmode=external"},
+		{"C linker, pie", "1", "pie", "-s -w -linkmode=external"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			prog := filepath.Join(t.TempDir(), "prog")
