@@ -142,11 +142,12 @@ func (m *matcher) take(r *opRef, space uint32) bool {
 	s := m.spaces[space]
 	switch r.at >> atBits { // none of these is wide
 	case uint32(opBirth):
-		if _, found := s.live.find(r.addr, r.hash); found {
+		at, found := s.live.find(r.addr, r.hash)
+		if found {
 			return false
 		}
-		at := s.live.insert(r.hash, slot{
-			addr: r.addr, batch: m.batch, at: r.at & placeMask, after: r.after, size: r.size, stack: r.stack, task: r.task,
+		at = s.live.insert(at, r.hash, slot{
+			addr: r.addr, batch: m.batch, at: r.at & (1<<atBits - 1), after: r.after, size: r.size, stack: r.stack, task: r.task,
 		})
 		if m.lives != nil {
 			m.tellBirth(s, at)
@@ -164,7 +165,7 @@ func (m *matcher) take(r *opRef, space uint32) bool {
 		if s.children != 0 || m.lives != nil {
 			m.tellDeath(s, at, r.addr, m.batches[m.batch].ord+uint64(r.event()), time, r.task)
 		}
-		s.live.remove(at, r.hash)
+		s.live.remove(at)
 		return true
 	}
 	return false
@@ -211,7 +212,7 @@ func (m *matcher) birth(o *op) {
 		m.displace(s, o, s.live.block(at))
 		s.live.replace(at, o, m.batch)
 	} else {
-		at = s.live.insert(o.hash, s.live.pack(o, m.batch))
+		at = s.live.insert(at, o.hash, s.live.pack(o, m.batch))
 	}
 	if m.lives != nil {
 		m.tellBirth(s, at)
@@ -239,7 +240,7 @@ func (m *matcher) death(o *op) {
 		race := held >= 0 && o.code == opReallocOld && birth == o.time
 		if birth <= o.time && !race {
 			m.tellDeath(s, at, o.addr, m.ord(o), o.time, o.task)
-			s.live.remove(at, o.hash)
+			s.live.remove(at)
 			return
 		}
 	}

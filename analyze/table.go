@@ -12,13 +12,10 @@ type block struct {
 	task  uint32
 }
 
-// A table finds the live blocks of one address space by address. It is a hash table
-// of lines, as the cache has them, of two slots each; a block that finds no room in
-// its line goes to the next one, and each line counts the blocks that had to pass it.
-// So a search that comes to a line that none passed is over, and nothing moves when
-// a block dies. All of a block is in its slot, so that most births and deaths touch
-// one line, and one that can be touched in advance (warm). A live block costs 43 to
-// 85 bytes.
+// A table finds the live blocks of one address space by address: open
+// addressing with linear probing. All of a block is in its slot, of which a line
+// of the cache holds two, so that a birth and a death touch one line each, and
+// one that can be touched in advance (warm). A live block costs 43 to 85 bytes.
 type table struct {
 	batches *batches
 	slots   []slot // a power of two of them
@@ -32,7 +29,7 @@ type table struct {
 type slot struct {
 	addr  uint64
 	batch uint32 // the block of the file in which it was born; 0 is an empty slot
-	at    uint32 // place of the birth in that, atBits; with wideBit, size and birth are elsewhere; see passedOne
+	at    uint32 // place of the birth in that; with wideBit, size and birth are elsewhere
 	after uint32 // birth, ns after the batch's time
 	size  uint32
 	stack uint32
@@ -48,15 +45,6 @@ type wideBlock struct {
 
 // wideBit marks operations and slots whose numbers take more than 32 bits.
 const wideBit = 1 << 31
-
-// Between the place and wideBit, the first slot of a line, be it empty or not, has
-// the number of blocks that passed the line. At the most that there is room for,
-// it stays.
-const (
-	placeMask  = 1<<atBits - 1
-	passedOne  = 1 << atBits
-	passedMost = wideBit - passedOne
-)
 
 // batches are the blocks of the file whose operations were applied, by number;
 // there is no number 0.
@@ -80,7 +68,7 @@ func hashAddr(addr uint64) uint32 {
 }
 
 // lineOf is where the search for a hash begins: the first of the two slots of a
-// line.
+// line, so that most searches and removals stay in it.
 func lineOf(hash uint32) uint32 { return hash &^ 1 }
 
 // home is the slot at which the search for a block begins, nil when there are
@@ -92,23 +80,20 @@ func (t *table) home(hash uint32) *slot {
 	return &t.slots[lineOf(hash)&uint32(len(t.slots)-1)]
 }
 
-// find returns the place of the block at an address, whose hash is given.
+// find returns the place of the block at an address, whose hash is given. When
+// there is none, ok is false and the place is where it would go.
 func (t *table) find(addr uint64, hash uint32) (at uint32, ok bool) {
 	slots := t.slots
 	if len(slots) == 0 {
 		return 0, false
 	}
 	mask := uint32(len(slots) - 1)
-	for at = lineOf(hash) & mask; ; at = (at + 2) & mask {
-		line := slots[at : at+2 : at+2]
-		if line[0].addr == addr && line[0].batch != 0 {
+	for at = lineOf(hash) & mask; ; at = (at + 1) & mask {
+		switch s := &slots[at]; {
+		case s.batch == 0:
+			return at, false
+		case s.addr == addr:
 			return at, true
-		}
-		if line[1].addr == addr && line[1].batch != 0 {
-			return at + 1, true
-		}
-		if line[0].at&passedMost == 0 {
-			return 0, false
 		}
 	}
 }
@@ -125,7 +110,7 @@ func (t *table) birth(at uint32) int64 {
 // ord returns where in the file the block at a place was born.
 func (t *table) ord(at uint32) uint64 {
 	s := &t.slots[at]
-	return (*t.batches)[s.batch].ord + uint64(s.at&placeMask)
+	return (*t.batches)[s.batch].ord + uint64(s.at&^wideBit)
 }
 
 // block returns the block at a place where find found one.
@@ -141,32 +126,16 @@ func (t *table) block(at uint32) block {
 	return b
 }
 
-// insert puts a block that is not there, and returns its place.
-func (t *table) insert(hash uint32, s slot) uint32 {
+// insert puts a block at the empty place that find returned for it, and returns
+// where it is.
+func (t *table) insert(at, hash uint32, s slot) uint32 {
 	if t.used*4 >= len(t.slots)*3 {
 		t.grow()
+		at, _ = t.find(s.addr, hash)
 	}
 	t.used++
-	return t.put(hash, s)
-}
-
-func (t *table) put(hash uint32, s slot) uint32 {
-	slots, mask := t.slots, uint32(len(t.slots)-1)
-	for at := lineOf(hash) & mask; ; at = (at + 2) & mask {
-		line := slots[at : at+2 : at+2]
-		if line[0].batch == 0 {
-			s.at |= line[0].at & passedMost
-			line[0] = s
-			return at
-		}
-		if line[1].batch == 0 {
-			line[1] = s
-			return at + 1
-		}
-		if line[0].at&passedMost != passedMost {
-			line[0].at += passedOne
-		}
-	}
+	t.slots[at] = s
+	return at
 }
 
 // pack makes the slot of a birth in a batch, and remembers what it has no room
@@ -188,9 +157,7 @@ func (t *table) pack(o *op, batch uint32) slot {
 // replace puts another block in the place of one.
 func (t *table) replace(at uint32, o *op, batch uint32) {
 	t.forget(at)
-	passed := t.slots[at].at & passedMost
 	t.slots[at] = t.pack(o, batch)
-	t.slots[at].at |= passed
 }
 
 // forget removes what is kept beside the slot.
@@ -200,18 +167,25 @@ func (t *table) forget(at uint32) {
 	}
 }
 
-// remove takes out the block at a place; its hash is given.
-func (t *table) remove(at, hash uint32) {
+// remove takes out the block at a place and moves later ones of its run back:
+// there are no tombstones, so the table stays as fast as it was.
+func (t *table) remove(at uint32) {
 	t.forget(at)
+	slots := t.slots
 	t.used--
-	slots, mask := t.slots, uint32(len(t.slots)-1)
-	for line := lineOf(hash) & mask; line != at&^1; line = (line + 2) & mask {
-		if slots[line].at&passedMost != passedMost {
-			slots[line].at -= passedOne
+	mask := uint32(len(slots) - 1)
+	hole := at
+	for at := (at + 1) & mask; slots[at].batch != 0; at = (at + 1) & mask {
+		home := lineOf(hashAddr(slots[at].addr)) & mask
+		if (at-home)&mask >= (at-hole)&mask {
+			slots[hole] = slots[at]
+			if t.marked {
+				t.marks[hole] = t.marks[at]
+			}
+			hole = at
 		}
 	}
-	slots[at].batch = 0
-	slots[at].at &= passedMost
+	slots[hole].batch = 0
 }
 
 func (t *table) grow() {
@@ -220,13 +194,17 @@ func (t *table) grow() {
 	if t.marked {
 		t.marks = make([]uint64, len(t.slots))
 	}
+	mask := uint32(len(t.slots) - 1)
 	for i := range old {
-		s := old[i]
+		s := &old[i]
 		if s.batch == 0 {
 			continue
 		}
-		s.at &^= passedMost
-		at := t.put(hashAddr(s.addr), s)
+		at := lineOf(hashAddr(s.addr)) & mask
+		for t.slots[at].batch != 0 {
+			at = (at + 1) & mask
+		}
+		t.slots[at] = *s
 		if t.marked {
 			t.marks[at] = marks[i]
 		}
