@@ -173,10 +173,10 @@ func (r *recorder) run(ctx context.Context) error {
 		}
 		now := time.Now()
 		if now.Sub(lastCheck) >= checkEvery {
-			lastCheck = now
 			if err := r.check(); err != nil {
 				return r.fail(err)
 			}
+			lastCheck = time.Now() // after it: or one that takes long would come again at once
 		}
 		if now.Sub(lastFlush) >= flushEvery {
 			lastFlush = now

@@ -101,7 +101,7 @@ func openRing(m *ebpf.Map) (*ring, error) {
 // after Close.
 func (r *ring) wake() {
 	if r.bell != nil {
-		r.bell.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0}) // when full, it has rung already
+		r.bell.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0}) // there is room for 2^56 of them
 	}
 }
 
@@ -182,7 +182,9 @@ func (r *ring) Close() error {
 		}
 	}
 	if r.bell != nil {
-		errs = append(errs, r.bell.Close())
+		if err := r.bell.Close(); !errors.Is(err, os.ErrClosed) { // it stays, for wake
+			errs = append(errs, err)
+		}
 	}
 	switch {
 	case r.watched != nil:

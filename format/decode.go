@@ -80,7 +80,8 @@ func constantColumn(typ FieldType, enc byte, body []byte) (uint64, bool) {
 }
 
 // A constant is a value many times over, kept from block to block: columns that
-// have one value share its memory, and nobody writes there.
+// have one value share its memory, and nobody writes there. The first is 0, which
+// stands in for columns that the file lacks.
 type constant struct {
 	value uint64
 	rows  []uint64
@@ -92,11 +93,16 @@ const maxConstants = 8
 func (b *Batch) constant(v uint64, n int) []uint64 {
 	i := slices.IndexFunc(b.constants, func(c constant) bool { return c.value == v })
 	if i < 0 {
-		if len(b.constants) == maxConstants {
+		if len(b.constants) == 0 {
+			b.constants = append(b.constants, constant{})
+		}
+		if i = len(b.constants); v == 0 {
+			i = 0
+		} else if i < maxConstants {
+			b.constants = append(b.constants, constant{value: v})
+		} else {
 			return repeat(b.alloc(n), v)
 		}
-		i = len(b.constants)
-		b.constants = append(b.constants, constant{value: v})
 	}
 	c := &b.constants[i]
 	if len(c.rows) < n {
@@ -208,15 +214,13 @@ func (b *Batch) column(kind, field byte, typ FieldType, enc byte, rows int, body
 		if b.escapes[kind] != nil || rows > int(b.rowCount[kind]) {
 			return fmt.Errorf("%w: addresses twice or too many", ErrMalformed)
 		}
-		b.escapes[kind] = b.alloc(rows)
-		return decodeColumn(b.escapes[kind], enc, body)
+		return b.extra(&b.escapes[kind], rows, enc, body)
 	}
 	if rows != int(b.rowCount[kind]) {
 		return fmt.Errorf("%w: %d rows for %d events", ErrMalformed, rows, b.rowCount[kind])
 	}
 	if field == fieldTime && b.times[kind] == nil {
-		b.times[kind] = b.alloc(rows)
-		return decodeColumn(b.times[kind], enc, body)
+		return b.extra(&b.times[kind], rows, enc, body)
 	}
 	if field >= MaxFields {
 		return nil
@@ -254,6 +258,17 @@ func (b *Batch) column(kind, field byte, typ FieldType, enc byte, rows int, body
 	case TypeFreed:
 		b.freedKind[kind] = int8(field) + 1
 	}
+	return nil
+}
+
+// extra decodes a column that is none of the kind's fields. One of an encoding that
+// is not known is as if it were not there: the arena has values of older blocks.
+func (b *Batch) extra(to *[]uint64, rows int, enc byte, body []byte) error {
+	vals := b.alloc(rows)
+	if err := decodeColumn(vals, enc, body); err != nil {
+		return err
+	}
+	*to = vals
 	return nil
 }
 

@@ -1,7 +1,9 @@
 package pack
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -18,13 +20,13 @@ func (b *builder) like() {
 		b.fail("$.like", "like: %q: want the name of another pack", t.Like)
 		return
 	}
-	base, err := Load(t.Like)
-	if err != nil {
-		b.fail("$.like", "like: %v", strings.TrimPrefix(err.Error(), "-e "))
+	base, err := load(t.Like, &b.file)
+	if errors.Is(err, errLike) {
+		b.fail("$.like", "like: pack %s is like another itself: name that", t.Like)
 		return
 	}
-	if base.isLike {
-		b.fail("$.like", "like: pack %s is like another itself: name that", t.Like)
+	if err != nil {
+		b.fail("$.like", "like: %v", strings.TrimPrefix(err.Error(), "-e "))
 		return
 	}
 	own := b.p
@@ -33,14 +35,14 @@ func (b *builder) like() {
 	if len(own.Names)+len(own.Paths) > 0 || own.Symbol != "" {
 		b.p.Names, b.p.Paths, b.p.Symbol = own.Names, own.Paths, own.Symbol
 	}
-	for name, args := range t.Extra {
+	for _, name := range slices.Sorted(maps.Keys(t.Extra)) {
 		i := slices.IndexFunc(b.p.probes, func(s probeSpec) bool { return s.name == name })
 		if i < 0 {
 			b.fail("$.extra."+name, "extra: pack %s has no probe %s", t.Like, name)
 			continue
 		}
 		for j := range b.p.probes[i].variants {
-			b.extras(fmt.Sprintf("$.extra.%s", name), &b.p.probes[i].variants[j], args)
+			b.extras(fmt.Sprintf("$.extra.%s", name), &b.p.probes[i].variants[j], t.Extra[name])
 		}
 	}
 	b.probes()
@@ -52,9 +54,9 @@ func (b *builder) extras(where string, v *variant, args []string) {
 	for i, text := range args {
 		at := fmt.Sprintf("%s[%d]", where, i)
 		x := extra{text: text}
-		alone := *v
-		alone.extra = []extra{x}
-		if _, err := alone.declare(b.file, "/program", anyOffset); err != nil && b.err == nil {
+		with := *v
+		with.extra = append(slices.Clone(v.extra), x)
+		if _, err := with.declare(b.file, "/program", anyOffset); err != nil && b.err == nil {
 			line, col := b.at(at)
 			msg := err.Error()
 			if e, ok := err.(*Error); ok {

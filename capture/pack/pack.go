@@ -142,24 +142,33 @@ func IsFile(word string) bool {
 
 // Load reads a pack by its name or the path of its file. The user's directory
 // comes before what is embedded.
-func Load(word string) (*Pack, error) {
+func Load(word string) (*Pack, error) { return load(word, nil) }
+
+// errLike is that a pack is like another that is like another itself.
+var errLike = errors.New("it is like another")
+
+// load is Load; forFile, when given, is the file of a pack that is to be like the one that
+// is loaded. That is another file, and like no other, so nothing goes round in circles.
+func load(word string, forFile *string) (*Pack, error) {
 	if IsFile(word) {
-		return readFile(word)
+		return readFile(word, false)
 	}
 	if dir := userDir(); dir != "" {
-		p, err := readFile(filepath.Join(dir, word+".yaml"))
-		if !errors.Is(err, os.ErrNotExist) {
-			return p, err
+		if path := filepath.Join(dir, word+".yaml"); forFile == nil || *forFile != path {
+			p, err := readFile(path, forFile != nil)
+			if !errors.Is(err, os.ErrNotExist) {
+				return p, err
+			}
 		}
 	}
 	text, err := embedded.ReadFile("packs/" + word + ".yaml")
 	if err != nil {
 		return nil, fmt.Errorf("-e %s: %w; there are %s", word, ErrNoPack, strings.Join(Names(), ", "))
 	}
-	return Parse(word+".yaml", text)
+	return parse(word+".yaml", text, forFile != nil)
 }
 
-func readFile(path string) (*Pack, error) {
+func readFile(path string, base bool) (*Pack, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read pack: %w", err)
@@ -172,5 +181,5 @@ func readFile(path string) (*Pack, error) {
 	if len(text) > maxPack {
 		return nil, fmt.Errorf("read pack %s: it has more than %d bytes", path, maxPack)
 	}
-	return Parse(path, bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
+	return parse(path, bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), base)
 }

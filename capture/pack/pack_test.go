@@ -212,6 +212,24 @@ func TestLike(t *testing.T) {
 	if err != nil || len(requests.probes) != len(nginx.probes)+1 || !requests.OnRequest() || nginx.OnRequest() {
 		t.Errorf("nginx-requests has %+v, %v, nginx %+v", requests, err, nginx)
 	}
+	// One's own file may have the name of the pack that it is like; files may not be
+	// like each other.
+	dir := filepath.Join(userDir())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"redis": alike, "a": "pack: a\nlike: b\n", "b": "pack: b\nlike: a\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name+".yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p, err := Load("redis"); err != nil || p.Name != "mine" || len(p.probes) != len(base.probes) {
+		t.Errorf("redis of the user's: %+v, %v", p, err)
+	}
+	if _, err := Load("a"); err == nil || !strings.HasSuffix(err.Error(), "a.yaml:2:7: like: pack b is like another itself: name that") {
+		t.Errorf("like each other: %v", err)
+	}
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	edit := func(old, new string) string { return strings.Replace(alike, old, new, 1) }
 	for _, tt := range []struct{ text, want string }{
 		{edit("like: redis", "like: nosuch"), "m.yaml:3:7: like: nosuch: no such pack"},
@@ -222,6 +240,7 @@ func TestLike(t *testing.T) {
 		{edit("call:", "coll:"), "m.yaml:5:9: extra: pack redis has no probe coll"},
 		{edit("{argv}", "{argw}"), "m.yaml:5:11: {argw}: "},
 		{edit("ptr(", "pointer("), "m.yaml:5:11: "},
+		{edit("['vector", "['vector=u64(arg0)', 'vector"), "m.yaml:5:31: "},
 		{edit("extra:", "dwarf: {a: b.c}\nextra:"), "m.yaml:3:7: like: a pack that is like"},
 		{edit("like: redis", "find: {names: [a]}"), "m.yaml:5:7: extra: it belongs"},
 	} {

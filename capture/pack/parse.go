@@ -69,13 +69,19 @@ const (
 
 // Parse reads a pack. What is wrong with it is an *[Error], with the line and the
 // column.
-func Parse(file string, text []byte) (*Pack, error) {
+func Parse(file string, text []byte) (*Pack, error) { return parse(file, text, false) }
+
+// parse is Parse; a base, of which another pack is made, must not be like another.
+func parse(file string, text []byte, base bool) (*Pack, error) {
 	if tooDeep(text) {
 		return nil, &Error{file, 1, 1, fmt.Sprintf("brackets are nested more than %d deep", maxNesting)}
 	}
 	var t fileText
 	if err := yaml.UnmarshalWithOptions(text, &t, yaml.Strict()); err != nil {
 		return nil, yamlError(file, err)
+	}
+	if base && t.Like != "" {
+		return nil, errLike
 	}
 	tree, err := parser.ParseBytes(text, 0)
 	if err != nil {
