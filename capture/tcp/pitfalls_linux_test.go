@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/capture/kerneltest"
 	"github.com/tcap-dev/tcap/format"
@@ -228,11 +230,11 @@ func TestConservation(t *testing.T) {
 // lostOf is how many records of a kind found no room.
 func (r *recording) lostOf(k bpf.RawKind) (n int) {
 	r.t.Helper()
-	var per []uint64
-	if err := r.objs.Lost.Lookup(uint32(k), &per); err != nil {
-		r.t.Fatal(err)
-	}
-	for _, v := range per {
+	for cpu := range uint32(ebpf.MustPossibleCPU()) {
+		var v uint64
+		if err := r.objs.Lost.Lookup(cpu*uint32(bpf.RawKindCount)+uint32(k), &v); err != nil {
+			r.t.Fatal(err)
+		}
 		n += int(v)
 	}
 	return n
