@@ -8,13 +8,13 @@
 #   VM_COUNT=20       each test so many times, to find one that fails now and then
 #   VM_PACKAGES=dirs  only these packages, such as "./capture/probe"
 #   VM_ACCEL=kvm      another accelerator than tcg,thread=single, which works everywhere
-#   VM_TIMEOUT=1500   seconds after which the machine is ended
+#   VM_TIMEOUT=2400   seconds after which the machine is ended
 #   TCAP_TEST_SCALE   what tests divide their loops by; 10 unless set
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tcap-vm
-limit=${VM_TIMEOUT:-1500}
+limit=${VM_TIMEOUT:-2400}
 started=$SECONDS
 
 say() { echo "test-vm: $*"; }
