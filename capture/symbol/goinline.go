@@ -21,7 +21,7 @@ const maxInlined = 64
 
 // readModuleData looks for runtime.firstmoduledata, which has no symbol in a stripped
 // program, but begins with addresses that are known. It tells where the program's text
-// go:func.* are. It is not found in a position-independent program whose linker left
+// and go:func.* are. It is not found in a position-independent program whose linker left
 // the addresses out of the file, for the dynamic linker to fill in; GNU ld does not.
 func (t *goTable) readModuleData(f *elf.File, limit int64) error {
 	if !t.trees || t.count == 0 {
