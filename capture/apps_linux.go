@@ -60,6 +60,9 @@ func (r *recorder) resolveApp(p *pack.Pack, programs []pack.Program) error {
 			}
 		}
 		for _, q := range found.Probes {
+			if r.opts.AppStacks && !r.opts.auto {
+				q.Decl.Stack = true
+			}
 			r.opts.Probes = append(r.opts.Probes, Probe{
 				Name: q.Name, Pack: q.Pack, Role: q.Role, Decl: q.Decl, Optional: q.Optional, Checks: q.Checks, open: prog.Open,
 			})

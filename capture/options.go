@@ -32,6 +32,8 @@ type Options struct {
 	// Unwind says when stacks are unwound, for StacksDwarf: one of the Unwind
 	// constants; "": UnwindOnline.
 	Unwind string
+	// AppStacks takes stacks at the probes of Apps as well, which do not ask for them.
+	AppStacks bool
 	// KernelStacks takes the kernel's stack at changes of TCP states, at
 	// retransmissions and resets.
 	KernelStacks bool

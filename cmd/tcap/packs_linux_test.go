@@ -138,6 +138,14 @@ func TestOwnPack(t *testing.T) {
 	if n := strings.Count(out, "probe=mine.spawn"); n != 11 {
 		t.Errorf("%d calls, want 11:\n%s", n, out)
 	}
+	if strings.Contains(out, "stack=") {
+		t.Errorf("stacks that nobody asked for:\n%s", out)
+	}
+	r, _ = recordRun(t, "--stacks", "dwarf", "-e", write(text), "--", exe)
+	out = tcap(t, "print", r.file, "--kind", "call").stdout
+	if n := strings.Count(out, "probe=mine.spawn"); n != 11 || strings.Count(out, "main;") < 1 {
+		t.Errorf("%d calls, want 11, with stacks:\n%s", n, out)
+	}
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"a mistake", "u64(arg2)", "u63(arg2)", "mine.yaml:6:37: "},
 		{"no such function", "nty_coroutine_create", "nty_coroutine_crate", "it has no function nty_coroutine_crate"},

@@ -34,6 +34,7 @@ type recordFlags struct {
 	stackSize string
 	ringSize  string
 	stacks    string
+	appStacks bool // --stacks was given
 	unwind    string
 	kernel    bool
 	debug     []string
@@ -63,7 +64,10 @@ redis, mysql, ...) is recorded, too, if it is a target or, without one, runs;
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return record(cmd.Context(), &f, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.appStacks = cmd.Flags().Changed("stacks")
+			return record(cmd.Context(), &f, args)
+		},
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
@@ -74,7 +78,7 @@ redis, mysql, ...) is recorded, too, if it is a target or, without one, runs;
 	fl.DurationVarP(&f.duration, "duration", "d", 0, "end after this `TIME`, as in 30s")
 	fl.StringVar(&f.maxSize, "max-size", "", "end when the file has this `SIZE`, as in 1GiB")
 	fl.StringVar(&f.ringSize, "ring-size", "", "`SIZE` of the room for events on their way from the kernel, as in 64MiB")
-	fl.StringVar(&f.stacks, "stacks", capture.StacksAuto, "`HOW` stacks are taken: dwarf (by call frame information), fp (by frame pointers), none, or auto: dwarf where it works")
+	fl.StringVar(&f.stacks, "stacks", capture.StacksAuto, "`HOW` stacks are taken: dwarf (by call frame information), fp (by frame pointers), none, or auto: dwarf where it works; when given, at the probes of packs as well")
 	fl.StringVar(&f.stackSize, "stack-size", "", "at most `SIZE` of a stack is copied to be unwound: 256 to 64KiB")
 	fl.StringVar(&f.unwind, "unwind", capture.UnwindOnline, "`WHEN` stacks are unwound: online, while recording, or offline, by tcap symbolize later: until then FILE holds copies of the program's stacks, and the secrets on them")
 	fl.BoolVar(&f.kernel, "kernel-stacks", false, "take the kernel's stack at TCP state changes, retransmissions and resets")
@@ -87,7 +91,7 @@ redis, mysql, ...) is recorded, too, if it is a target or, without one, runs;
 func (f *recordFlags) options(command []string) (capture.Options, error) {
 	o := capture.Options{
 		Output: f.output, Force: f.force, Pids: f.pids, Comms: f.comms, Command: command,
-		Duration: f.duration, Stacks: f.stacks, KernelStacks: f.kernel, Unwind: f.unwind, DebugDirs: f.debug, Version: version + " (" + commit + ")", Args: os.Args, Stderr: os.Stderr,
+		Duration: f.duration, Stacks: f.stacks, AppStacks: f.appStacks && f.stacks != capture.StacksNone, KernelStacks: f.kernel, Unwind: f.unwind, DebugDirs: f.debug, Version: version + " (" + commit + ")", Args: os.Args, Stderr: os.Stderr,
 	}
 	if f.output == "" {
 		return o, usagef("record: say where the capture goes: -o FILE")
