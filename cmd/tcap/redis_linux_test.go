@@ -37,7 +37,8 @@ func startRedis(t *testing.T, exe string) *server {
 
 // TestRedis: counts per command are those of INFO commandstats, exactly, with
 // scripts and transactions. Times are redis's own, the cost of the probes taken off:
-// of every command the median, of what takes long the total, within 5 %.
+// of every command that is frequent the median, of what takes long the total, within
+// 5 %.
 //
 // Redis reads its clock inside of call(), whose entry and return trap: the rest of the
 // first trap, and the way into the second, are in tcap's interval and not in redis's.
@@ -109,7 +110,8 @@ func checkTimes(t *testing.T, got *commandTotals, stats map[string]stat, medians
 			continue
 		}
 		median, total := time.Duration(c.P50Ns)-cost, time.Duration(c.TotalNs)-cost*time.Duration(want.calls)
-		if !within(median, medians[c.Command], 0.05, time.Microsecond+time.Duration(0.05*float64(medians[c.Command]))) {
+		// Of few calls, the one in the middle is another one by another way to count.
+		if want.calls >= 200 && !within(median, medians[c.Command], 0.05, time.Microsecond+time.Duration(0.05*float64(medians[c.Command]))) {
 			t.Errorf("%s: median %v, redis says %v", c.Command, median, medians[c.Command])
 		}
 		each := want.time / time.Duration(want.calls)
