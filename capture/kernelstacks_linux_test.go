@@ -57,6 +57,9 @@ func abort(t *testing.T) {
 	if _, err := c.Write([]byte("unread")); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := a.Read(make([]byte, 1)); err != nil { // so the others are there, too
+		t.Fatal(err)
+	}
 	a.Close()
 }
 
