@@ -132,6 +132,10 @@ static __always_inline void copy_all(struct snapshot *s, struct copy *c)
 		if (to >= c->most || !copy_more(s, c, to))
 			break;
 	}
+	/* What cannot be read is zeros, from where the copy began: once more, then. */
+	c->most = c->have;
+	c->have = c->have < FIRST_BYTES ? 0 : FIRST_BYTES;
+	copy_more(s, c, c->most);
 	c->most = c->have;
 }
 

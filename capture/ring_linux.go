@@ -101,7 +101,7 @@ func openRing(m *ebpf.Map) (*ring, error) {
 // after Close.
 func (r *ring) wake() {
 	if r.bell != nil {
-		r.bell.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0}) // there is room for 2^56 of them
+		r.bell.Write([]byte{1, 0, 0, 0, 0, 0, 0, 0}) // its counter never gets full
 	}
 }
 
