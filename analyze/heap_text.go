@@ -114,7 +114,7 @@ func (h *Heap) textSizes(t *export.Text) {
 	}
 	tab := export.Table{Head: []string{"SIZE", "ALLOCATIONS", "BYTES", ""}, Right: []bool{true, true, true, false}}
 	for _, s := range h.Sizes {
-		bar := strings.Repeat("#", int(float64(s.Blocks)/float64(most)*20+0.5))
+		bar := strings.Repeat("#", int(float64(float64(s.Blocks)/float64(most)*20)+0.5))
 		tab.Rows = append(tab.Rows, []string{sizeClass(s), export.Count(s.Blocks), export.Count(s.Amount.Bytes), bar})
 	}
 	t.Table(tab, "")

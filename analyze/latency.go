@@ -59,7 +59,7 @@ func (l *latency) quantile(q float64) int64 {
 		return 0
 	}
 	slices.Sort(l.exact)
-	i := int(q*float64(len(l.exact))+0.999999) - 1 // nearest rank
+	i := int(float64(q*float64(len(l.exact)))+0.999999) - 1 // nearest rank
 	return l.exact[min(max(i, 0), len(l.exact)-1)]
 }
 
