@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -172,12 +174,42 @@ func throughUpstream(path string) func(net.Conn) error {
 	}
 }
 
+// byPort holds what connections are, by their client's port and in order: on
+// loopback a port is given again a second after its connection's end, and at once
+// if that was reset.
+type byPort[T any] struct {
+	mu    sync.Mutex
+	of    map[int][]T
+	count int
+}
+
+func (b *byPort[T]) add(port net.Addr, v T) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.of == nil {
+		b.of = map[int][]T{}
+	}
+	n := port.(*net.TCPAddr).Port
+	b.of[n] = append(b.of[n], v)
+	b.count++
+}
+
+// take is the next one of a port, if there is one.
+func (b *byPort[T]) take(port int) (v T, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.of[port]) == 0 {
+		return v, false
+	}
+	v, b.of[port] = b.of[port][0], b.of[port][1:]
+	return v, true
+}
+
 // An upstream is a server that ends its connections as the path says, and knows
 // which of nginx's ports each was.
 type upstream struct {
 	net.Listener
-	mu    sync.Mutex
-	paths map[int]string
+	paths byPort[string]
 }
 
 // upstreamEnds are the verdicts on nginx's connections to it.
@@ -194,7 +226,7 @@ func startUpstream(t *testing.T) *upstream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &upstream{Listener: l, paths: map[int]string{}}
+	u := &upstream{Listener: l}
 	var group sync.WaitGroup
 	t.Cleanup(func() { l.Close(); group.Wait() })
 	group.Add(1)
@@ -221,9 +253,7 @@ func (u *upstream) serve(c net.Conn) {
 	if err != nil {
 		return // its client will miss it
 	}
-	u.mu.Lock()
-	u.paths[c.RemoteAddr().(*net.TCPAddr).Port] = req.URL.Path
-	u.mu.Unlock()
+	u.paths.add(c.RemoteAddr(), req.URL.Path)
 	switch req.URL.Path {
 	case "/up/waits": // nginx has all of the answer, and closes
 		io.WriteString(c, "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello")
@@ -238,18 +268,21 @@ func (u *upstream) serve(c net.Conn) {
 }
 
 type closesDoc struct {
-	Closes []struct {
-		Pid         uint32
-		Comm        string
-		Direction   string
-		Rport       int
-		Lport       int
-		Initiator   string
-		Reason      string
-		Function    *string
-		AppToKernel *int64 `json:"app_to_kernel_ns"`
-		Idle        *int64 `json:"idle_ns"`
-	}
+	Closes []closeRow
+}
+
+type closeRow struct {
+	Pid         uint32
+	Comm        string
+	Direction   string
+	Rport       int
+	Lport       int
+	Opened      int64 `json:"opened_ns"`
+	Initiator   string
+	Reason      string
+	Function    *string
+	AppToKernel *int64 `json:"app_to_kernel_ns"`
+	Idle        *int64 `json:"idle_ns"`
 }
 
 // TestNginx: who closed, by which function and why, held against clients that
@@ -261,8 +294,7 @@ func TestNginx(t *testing.T) {
 	n := startNginx(t, up.Addr().String())
 	r := recordNow(t, "-e", "nginx,tcp", "-p", fmt.Sprint(n.pid()), "-p", fmt.Sprint(n.worker()))
 
-	var mu sync.Mutex
-	truth := map[int]*client{}
+	var truth byPort[*client]
 	var group sync.WaitGroup
 	failed := make(chan error, len(nginxClients)*often)
 	for i := range nginxClients {
@@ -280,9 +312,7 @@ func TestNginx(t *testing.T) {
 					failed <- err
 					return
 				}
-				mu.Lock()
-				truth[c.LocalAddr().(*net.TCPAddr).Port] = cl
-				mu.Unlock()
+				truth.add(c.LocalAddr(), cl)
 				if err := cl.do(c); err != nil {
 					failed <- fmt.Errorf("%s: %w", cl.name, err)
 				}
@@ -291,19 +321,19 @@ func TestNginx(t *testing.T) {
 		}()
 	}
 	group.Wait()
-	n.kill(t, truth, &mu)
+	n.kill(t, &truth)
 	close(failed)
 	for err := range failed {
 		t.Error(err)
 	}
 	r.stop()
-	n.check(t, r, truth, up)
+	n.check(t, r, &truth, up)
 }
 
 var killedClient = client{name: "worker killed", initiator: "kernel", reason: "process_killed"}
 
 // kill ends the worker while connections are open.
-func (n *nginx) kill(t *testing.T, truth map[int]*client, mu *sync.Mutex) {
+func (n *nginx) kill(t *testing.T, truth *byPort[*client]) {
 	t.Helper()
 	var open []net.Conn
 	for range 10 {
@@ -316,9 +346,7 @@ func (n *nginx) kill(t *testing.T, truth map[int]*client, mu *sync.Mutex) {
 			t.Fatal(err)
 		}
 		open = append(open, c)
-		mu.Lock()
-		truth[c.LocalAddr().(*net.TCPAddr).Port] = &killedClient
-		mu.Unlock()
+		truth.add(c.LocalAddr(), &killedClient)
 	}
 	if err := syscall.Kill(n.worker(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -330,26 +358,21 @@ func (n *nginx) kill(t *testing.T, truth map[int]*client, mu *sync.Mutex) {
 	}
 }
 
-func (n *nginx) check(t *testing.T, r *recorder, truth map[int]*client, up *upstream) {
+func (n *nginx) check(t *testing.T, r *recorder, truth *byPort[*client], up *upstream) {
 	t.Helper()
 	var doc closesDoc
 	r.analyze(&doc, "closes")
+	slices.SortStableFunc(doc.Closes, func(a, b closeRow) int { return cmp.Compare(a.Opened, b.Opened) })
 	seen, upstream := 0, 0
 	for _, c := range doc.Closes {
-		want := truth[c.Rport]
-		if c.Direction == "connect" {
-			end, ok := upstreamEnds[up.paths[c.Lport]]
-			if !ok {
-				t.Errorf("a connection that no upstream saw: %+v", c)
-				continue
-			}
-			end.name = "nginx to upstream, " + up.paths[c.Lport]
-			want = &end
-			upstream++
-		} else if (c.Lport != n.port && c.Lport != n.plain) || want == nil {
-			t.Errorf("a connection that no client made: %+v", c)
+		want, ok := n.truthOf(&c, truth, up)
+		switch {
+		case !ok:
+			t.Errorf("a connection that no client made and no upstream saw: %+v", c)
 			continue
-		} else {
+		case c.Direction == "connect":
+			upstream++
+		default:
 			seen++
 		}
 		function := ""
@@ -366,10 +389,28 @@ func (n *nginx) check(t *testing.T, r *recorder, truth map[int]*client, up *upst
 			t.Errorf("%s: idle %v", want.name, c.Idle)
 		}
 	}
-	if seen != len(truth) {
-		t.Errorf("%d connections, the clients made %d", seen, len(truth))
+	if seen != truth.count {
+		t.Errorf("%d connections, the clients made %d", seen, truth.count)
 	}
-	if upstream != 3*often+2 || upstream != len(up.paths) {
-		t.Errorf("%d connections to the upstream, which saw %d; want %d", upstream, len(up.paths), 3*often+2)
+	if upstream != 3*often+2 || upstream != up.paths.count {
+		t.Errorf("%d connections to the upstream, which saw %d; want %d", upstream, up.paths.count, 3*often+2)
 	}
+}
+
+// truthOf is what its client or the upstream knows of a connection; rows are asked
+// for in the order in which they were opened.
+func (n *nginx) truthOf(c *closeRow, truth *byPort[*client], up *upstream) (*client, bool) {
+	if c.Direction != "connect" {
+		if c.Lport != n.port && c.Lport != n.plain {
+			return nil, false
+		}
+		return truth.take(c.Rport)
+	}
+	path, ok := up.paths.take(c.Lport)
+	if !ok {
+		return nil, false
+	}
+	end, ok := upstreamEnds[path]
+	end.name = "nginx to upstream, " + path
+	return &end, ok
 }
