@@ -169,6 +169,7 @@ func onNewTerminal(t *testing.T, cmd *exec.Cmd) *terminal {
 		t.Fatal(err)
 	}
 	defer slave.Close()
+	keepOutput(t, slave)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
@@ -187,6 +188,20 @@ func onNewTerminal(t *testing.T, cmd *exec.Cmd) *terminal {
 		}
 	}()
 	return tty
+}
+
+// keepOutput has a terminal keep what was written to it and not read yet when a key
+// sends a signal, which it discards otherwise (termios(3), NOFLSH).
+func keepOutput(t *testing.T, slave *os.File) {
+	t.Helper()
+	settings, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.Lflag |= unix.NOFLSH
+	if err := unix.IoctlSetTermios(int(slave.Fd()), unix.TCSETS, settings); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // await waits until a text appears after those awaited before.
