@@ -44,17 +44,21 @@ func calls(t *testing.T, path string) (list []recordedCall, notes string) {
 	if found, err := r.Validate(); err != nil || len(found) > 0 {
 		t.Fatalf("the capture is not sound: %v, %v", found, err)
 	}
+	var lost int64 // of all windows: a program that is slow is lost of in several
 	for e, err := range r.Events(format.Filter{Kinds: format.NewKindSet(format.KindNote, format.KindLoss)}) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		if e.Kind == format.KindLoss {
-			notes += fmt.Sprintf("lost %d\n", e.V[format.LossCount])
+			lost += int64(e.V[format.LossCount])
 			continue
 		}
 		if e.V[format.NoteLevel] == 1 { // a warning
 			notes += r.String(format.StringID(e.V[format.NoteText])) + "\n"
 		}
+	}
+	if lost != 0 {
+		notes += fmt.Sprintf("lost %d\n", lost)
 	}
 	for c, err := range r.Calls(format.Filter{}) {
 		if err != nil {

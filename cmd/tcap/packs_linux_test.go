@@ -75,6 +75,7 @@ func TestMySQLLayout(t *testing.T) {
 			if len(executed) != 4*13 || len(prepared) != 4 || len(said) != 4 {
 				t.Errorf("%d queries, %d prepared, %d connections, want 52, 4 and 4", len(executed), len(prepared), len(said))
 			}
+			off := 0
 			for _, q := range executed {
 				if len(said[q.connection]) == 0 {
 					t.Errorf("%+v is of no connection of the program, or too much", q)
@@ -82,9 +83,16 @@ func TestMySQLLayout(t *testing.T) {
 				}
 				want := said[q.connection][0]
 				said[q.connection] = said[q.connection][1:]
-				if want.text != q.text || want.user != q.user || !within(q.time, want.time, 0.2, 500*time.Microsecond) {
+				if want.text != q.text || want.user != q.user {
 					t.Errorf("%+v; the program says %+v", q, want)
 				}
+				if !within(q.time, want.time, 0.2, 500*time.Microsecond) {
+					off++
+					t.Logf("%+v; the program says %+v", q, want)
+				}
+			}
+			if off > 5 { // one of two clocks is read, the CPU is lost, the other is read
+				t.Errorf("%d of %d times are not the program's", off, len(executed))
 			}
 		})
 	}
