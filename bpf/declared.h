@@ -47,6 +47,7 @@ enum fetch_flag {
 	FetchComm = 16,	  /* the thread's name */
 	FetchInCtx = 32,  /* the value is an offset in the record of a tracepoint */
 	FetchFromEntry = 64, /* late, but from a register of the entry, which num[] has */
+	FetchDelta = 128, /* late: what the memory at the address grew by since the entry */
 };
 
 struct fetch {
@@ -56,7 +57,7 @@ struct fetch {
 	__u8 steps;
 	__u8 size;   /* bytes of the number: 1 to 8 */
 	__u8 flags;
-	__u8 length; /* of a buf: the fetch that has its length; MAX_FETCHES: none */
+	__u8 length; /* the fetch that has a buf's length, or a delta's address; MAX_FETCHES: none */
 	__u8 pad;
 	__u32 limit; /* of a text: bytes kept at most */
 	__s32 off[MAX_STEPS + 1];

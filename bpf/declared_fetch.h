@@ -144,6 +144,19 @@ static __always_inline bool fetch_text(bool user, struct caller *c, const struct
 	return true;
 }
 
+/* What a call adds to the number at an address, num[] of another fetch: at the entry what
+ * is there, at the return the difference. */
+static __always_inline bool fetch_delta(bool user, const struct fetch *f, const struct called *r, bool late, __u64 *num)
+{
+	__u32 n = f->size;
+	__u64 now = 0;
+
+	if (n < 1 || n > 8 || f->length >= MAX_FETCHES || read_memory(user, &now, n, r->num[f->length]))
+		return false;
+	*num = late ? of_size(now - *num, f) : now;
+	return true;
+}
+
 /* What the loops below work on. They are loops of the kernel's (bpf_loop), whose
  * body is verified once: the verifier would have to follow each round of others. */
 struct work {
@@ -164,6 +177,7 @@ static __always_inline long fetch_one(bool user, __u64 i, struct work *w)
 	struct called *r = w->r;
 	struct caller *c = w->c;
 	const struct fetch *f;
+	bool ok;
 	__u64 v;
 
 	KEEP(i);
@@ -171,18 +185,22 @@ static __always_inline long fetch_one(bool user, __u64 i, struct work *w)
 		return 1;
 	f = &w->p->fetch[i];
 	v = r->num[i];
-	if (!w->late && (f->flags & FetchLate)) {
+	if (!w->late && (f->flags & FetchLate) && !(f->flags & FetchDelta)) {
 		if (f->flags & FetchFromEntry)
 			r->num[i] = c->slot[f->base < SlotCount ? f->base : SlotZero];
 		return 0;
 	}
-	if (w->late && !(f->flags & FetchLate))
+	if (w->late && (!(f->flags & FetchLate) || (r->faults >> (i & 31) & 1)))
 		return 0;
 	if (f->length < MAX_FETCHES && (r->faults >> (f->length & 31) & 1)) {
 		r->faults |= 1u << i;
 		return 0;
 	}
-	if (!fetch_number(user, c, f, &v) || ((f->flags & FetchText) && !fetch_text(user, c, f, r, v, &v))) {
+	if (f->flags & FetchDelta)
+		ok = fetch_delta(user, f, r, w->late, &v);
+	else
+		ok = fetch_number(user, c, f, &v) && (!(f->flags & FetchText) || fetch_text(user, c, f, r, v, &v));
+	if (!ok) {
 		r->faults |= 1u << i;
 		v = 0;
 	}

@@ -132,6 +132,7 @@ const (
 	RawFetchFlagFetchComm      RawFetchFlag = 16
 	RawFetchFlagFetchInCtx     RawFetchFlag = 32
 	RawFetchFlagFetchFromEntry RawFetchFlag = 64
+	RawFetchFlagFetchDelta     RawFetchFlag = 128
 )
 
 type RawFork struct {

@@ -257,6 +257,36 @@ func TestCallAfter(t *testing.T) {
 	}
 }
 
+// A delta is what a call adds to a number: inner calls' part included, in the width
+// of its type, a fault when the number was gone at one of both ends.
+func TestCallDelta(t *testing.T) {
+	program := callsProgram(t)
+	list, notes := recordCalls(t, []string{program, "counts"},
+		"uprobe:@:adds(n=i32(arg1), ns=i64(delta(arg0->8->0)), wraps=u32(delta(arg0->8->8)), falls=i16(delta(arg0->8+12)), gone=delta(*(*arg2)), never=i64(delta(arg1->8)))",
+		"uprobe:@:adds(much=u64(delta(arg0->8->0))) /much > 5 && i64(delta(arg0->8->0)) < 10/")
+	var want []string
+	for _, n := range []int{1, 2, 3, 4, 1} {
+		for inner, sum := 1, 1; inner <= n; inner++ {
+			gone, depth := "0", 1+n-inner
+			if inner == 4 || len(want) >= 12 { // unmapped in this call, or before
+				gone = "?"
+			}
+			want = append(want, fmt.Sprintf("returned depth=%d n=%d ns=%d wraps=%d falls=%d gone=%s never=?", depth, inner, sum, sum, -sum, gone))
+			if sum == 6 {
+				want = append(want, fmt.Sprintf("returned depth=%d much=6", depth))
+			}
+			sum += inner + 1
+		}
+	}
+	got := only(list, "adds")
+	slices.Sort(got) // two probes at one place return in any order
+	slices.Sort(want)
+	sameLines(t, "adds", got, want)
+	if notes != "" {
+		t.Errorf("notes: %s", notes)
+	}
+}
+
 func TestCallFilters(t *testing.T) {
 	program := callsProgram(t)
 	for filter, want := range map[string]string{

@@ -120,7 +120,7 @@ func (c *compiler) layout() {
 
 // argument adds the fetch of a declared argument.
 func (c *compiler) argument(a *declare.Arg) error {
-	length := maxFetches
+	length := 0
 	if a.Len != nil {
 		var err error
 		if length, err = c.number(a.Len); err != nil {
@@ -144,7 +144,10 @@ func (c *compiler) argument(a *declare.Arg) error {
 		return err
 	}
 	f := &c.p.Raw.Fetch[i]
-	f.Length, f.Limit = uint8(length), uint32(limit)
+	f.Limit = uint32(limit)
+	if a.Len != nil {
+		f.Length = uint8(length)
+	}
 	switch {
 	case v.Base == declare.BaseComm:
 		f.Flags |= uint8(bpf.RawFetchFlagFetchText)
@@ -170,9 +173,12 @@ func (c *compiler) number(v *declare.Value) (int, error) { return c.fetch(v, fal
 
 // fetch adds a fetch of v; of a text, of its address.
 func (c *compiler) fetch(v *declare.Value, text bool) (int, error) {
+	if v.Delta {
+		return c.delta(v)
+	}
 	n := int(c.p.Raw.Fetches)
 	if n == maxFetches {
-		return 0, c.fail(v.Col, "too many values: a probe can read %d, those in its filter and the lengths of its bufs included", maxFetches)
+		return 0, c.tooMany(v.Col)
 	}
 	op, err := c.operand(v)
 	if err != nil {
@@ -226,6 +232,33 @@ func (c *compiler) fetch(v *declare.Value, text bool) (int, error) {
 	}
 	c.p.Raw.Fetches++
 	return n, nil
+}
+
+// delta adds the fetches of what the call adds to a number: its address, which is
+// found at the entry and does not change, and the number there.
+func (c *compiler) delta(v *declare.Value) (int, error) {
+	last := len(v.Steps) - 1
+	at := declare.Value{Base: v.Base, N: v.N, Name: v.Name, Steps: v.Steps[:last], Tail: v.Steps[last], Type: format.ArgU64, Col: v.Col}
+	address, err := c.fetch(&at, true)
+	if err != nil {
+		return 0, err
+	}
+	n := int(c.p.Raw.Fetches)
+	if n == maxFetches {
+		return 0, c.tooMany(v.Col)
+	}
+	f := &c.p.Raw.Fetch[n]
+	f.Base, f.Index, f.Length, f.Size = noSlot, noSlot, uint8(address), uint8(sizeOf(v.Type))
+	f.Flags = uint8(bpf.RawFetchFlagFetchLate | bpf.RawFetchFlagFetchDelta)
+	if v.Type.Signed() {
+		f.Flags |= uint8(bpf.RawFetchFlagFetchSigned)
+	}
+	c.p.Raw.Fetches++
+	return n, nil
+}
+
+func (c *compiler) tooMany(col int) error {
+	return c.fail(col, "too many values: a probe can read %d, those in its filter, the lengths of its bufs and the addresses of its deltas included", maxFetches)
 }
 
 // operand is where a value starts.

@@ -87,12 +87,13 @@ type Value struct {
 	Tail  int32
 	Type  format.ArgType // of the number that the last step, or the register, has
 	Late  bool           // pointers are followed when the function returns
+	Delta bool           // what the call adds to the number in memory
 	Col   int            // in Source, from 1
 }
 
 // AtReturn reports whether the value is known only when the function returns.
 func (v *Value) AtReturn() bool {
-	return v.Late || v.Base == BaseRetval || v.Base == BaseDuration
+	return v.Late || v.Delta || v.Base == BaseRetval || v.Base == BaseDuration
 }
 
 // An Op is what a condition does.
@@ -199,8 +200,11 @@ func (v *Value) String() string {
 	if v.Tail != 0 {
 		s += fmt.Sprintf("%+d", v.Tail)
 	}
-	if v.Late {
+	switch {
+	case v.Late:
 		s = "after(" + s + ")"
+	case v.Delta:
+		s = "delta(" + s + ")"
 	}
 	return s
 }
@@ -233,6 +237,9 @@ func (c *Cond) String() string {
 
 // natural is the type that a value has when none is said.
 func natural(v *Value) format.ArgType {
+	if v.Delta {
+		return format.ArgI64
+	}
 	switch v.Base {
 	case BaseComm:
 		return format.ArgStr

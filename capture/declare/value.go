@@ -12,7 +12,7 @@ func (p *parser) typed(a *Arg) {
 	start := p.at
 	t := format.ArgType(p.word())
 	if !t.Known() || p.peek() != '(' {
-		if p.peek() == '(' && t != "after" {
+		if p.peek() == '(' && t != "after" && t != "delta" {
 			p.fail(start, "there is no type %q; there are u8 to u64, i8 to i64, bool, ptr, sym, str, buf and ipaddr", t)
 		}
 		p.at = start
@@ -68,8 +68,18 @@ func (p *parser) typeValue(v *Value, t format.ArgType, at int) {
 	if v.Base == BaseComm && (len(v.Steps) > 0 || v.Tail != 0) {
 		p.fail(at, "comm is a text, not an address")
 	}
-	if (v.Base == BaseRetval || v.Base == BaseDuration) && (p.p.Kind == USDT || p.p.Kind == Tracepoint) {
+	oneMoment := p.p.Kind == USDT || p.p.Kind == Tracepoint
+	if (v.Base == BaseRetval || v.Base == BaseDuration) && oneMoment {
 		p.fail(v.Col-1, "%s: a %s is one moment and returns nothing", v.Base, p.p.Kind)
+	}
+	if !v.Delta {
+		return
+	}
+	if oneMoment {
+		p.fail(at, "delta(): a %s is one moment and returns nothing", p.p.Kind)
+	}
+	if t == format.ArgBool || t == format.ArgPtr || t == format.ArgSym || t.IsText() {
+		p.fail(at, "delta() is of a number, u8 to u64 or i8 to i64, not of a %s", t)
 	}
 }
 
@@ -110,7 +120,7 @@ func (p *parser) limit() int {
 
 // value reads a value:
 //
-//	value = "after" "(" value ")" | term { "->" offset } [ ("+"|"-") offset ]
+//	value = "after" "(" value ")" | "delta" "(" value ")" | term { "->" offset } [ ("+"|"-") offset ]
 //	term  = name | "*" factor | "(" value ")"
 //
 // An offset at the end is where a number is read, which a pointer with an offset
@@ -118,20 +128,31 @@ func (p *parser) limit() int {
 func (p *parser) value(text bool) Value {
 	p.skip()
 	start := p.at
-	if p.word() == "after" && p.peek() == '(' {
-		p.take("(")
-		v := p.value(text)
-		p.need(")", "after the value")
-		if v.Late = len(v.Steps) > 0 || text; !v.Late {
-			p.fail(start, "after() is for memory: %s does not change", v.String())
-		}
-		return v
+	if word := p.word(); (word == "after" || word == "delta") && p.peek() == '(' {
+		return p.changing(word, text, start)
 	}
 	p.at = start
 	v := p.chain()
 	if v.Tail != 0 && !text {
 		p.step(&v, 0, start)
 	}
+	return v
+}
+
+// changing reads the value in after() or delta(), of which the word has been read.
+func (p *parser) changing(word string, text bool, start int) Value {
+	p.take("(")
+	v := p.value(text)
+	p.need(")", "after the value")
+	switch {
+	case v.Late || v.Delta:
+		p.fail(start, "after() and delta() do not go together")
+	case len(v.Steps) == 0 && (!text || word == "delta"):
+		p.fail(start, "%s() is for memory: %s does not change", word, v.String())
+	case word == "delta" && v.AtReturn():
+		p.fail(start, "delta() begins at the entry, where there is no %s", v.Base)
+	}
+	v.Late, v.Delta = word == "after", word == "delta"
 	return v
 }
 

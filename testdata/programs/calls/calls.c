@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -119,6 +120,44 @@ KEEP int reads(int n) /* it returns when a line arrives */
 	return n + 1;
 }
 
+struct counts {
+	long ns;
+	unsigned int wraps;
+	short falls;
+};
+
+struct worker {
+	long pad;
+	struct counts *counts;
+};
+
+/* Adds to counters, those of the calls inside first. */
+KEEP int adds(struct worker *w, int n, struct counts **gone)
+{
+	if (n > 1)
+		adds(w, n - 1, gone);
+	w->counts->ns += n;
+	w->counts->wraps += n;
+	w->counts->falls -= n;
+	if (n == 4)
+		munmap(*gone, 4096);
+	asm volatile("" ::: "memory");
+	return n;
+}
+
+static void counting(void)
+{
+	struct counts c = {1000, -2u, 1}, other = {0};
+	struct counts *gone = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct worker w = {.counts = &c};
+
+	gone->ns = 5;
+	for (int n = 1; n <= 4; n++)
+		adds(&w, n, &gone);
+	w.counts = &other;
+	adds(&w, 1, &gone);
+}
+
 static void callback(void) {}
 
 static void args(int n)
@@ -212,6 +251,8 @@ int main(int argc, char **argv)
 		char *s;
 
 		fills(&s, 7);
+	} else if (!strcmp(mode, "counts")) {
+		counting();
 	} else if (!strcmp(mode, "fork")) {
 		for (int i = 0; i < n; i++)
 			if (!fork()) {
