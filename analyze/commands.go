@@ -17,8 +17,9 @@ var commandsAnalyzer = Analyzer{
 what it cannot tell: the quantiles, the time without that of commands inside (EVAL,
 EXEC), the slowest of each, and the client.
 
-The time is that of the server's function. What a command waited for its turn in the
-event loop, and a blocking command for its data, is not in it.`,
+The time is that of the server's function, by the server's own count where the pack
+reads it (docs/packs.md). What a command waited for its turn in the event loop, and a
+blocking command for its data, is not in it.`,
 	New: func(fs *pflag.FlagSet) Runner {
 		o := new(commandsOptions)
 		o.register(fs, "commands", keysFirst(commandGroups, "command"), "calls", "max", "p99", "self", "total")
@@ -38,14 +39,19 @@ type command struct {
 	key      string // its first argument, where the pack reads it
 	args     uint64 // how many words it had, its name included
 	start    int64
+	end      int64
 	duration int64
-	self     int64 // without the commands inside
+	total    int64 // the same, as the server counts it where that is known
+	self     int64 // of it, without the commands inside
+	timed    bool  // total is the server's
+	outside  int64 // ns between start and end that it does not count, if timed
 	depth    int
 	task     format.TaskID
 	client   string
 }
 
-func (c *command) took() int64 { return c.duration }
+func (c *command) took() int64    { return c.duration }
+func (c *command) counted() int64 { return c.total }
 
 var commandGroups = map[string]func(r *format.Reader, c *command) string{
 	"command": func(_ *format.Reader, c *command) string { return c.name },
@@ -79,21 +85,24 @@ type commandStream struct {
 	filter     format.Filter
 	put        func(*command)
 	buf        format.Call
-	inside     map[uint32][]insideCall // by thread: commands that ended and whose outer one has not
+	inside     map[uint32][]insideCall // by thread: commands that ended and whose outermost one has not
+	gaps       map[uint32]*clockGap    // by process
 	clients    *clients
 	unfinished uint64
 }
 
 type insideCall struct {
+	name            string
 	depth           int
 	entry, duration int64
+	counted         int64 // by the server
 }
 
 // maxInside bounds what a thread keeps of commands whose outer one is missing.
 const maxInside = 1 << 16
 
 func newCommandStream(r *format.Reader, f format.Filter, put func(*command)) *commandStream {
-	return &commandStream{r: r, filter: f, put: put, inside: map[uint32][]insideCall{}, clients: newClients(r)}
+	return &commandStream{r: r, filter: f, put: put, inside: map[uint32][]insideCall{}, gaps: map[uint32]*clockGap{}, clients: newClients(r)}
 }
 
 func (s *commandStream) event(e *format.Event) {
@@ -109,12 +118,12 @@ func (s *commandStream) event(e *format.Event) {
 		return
 	}
 	t := s.r.Task(c.Task)
-	x := command{start: c.Entry, duration: c.Duration(), depth: c.Depth, task: c.Task}
-	x.self = x.duration - s.within(t.Tid, &x)
+	x := command{start: c.Entry, end: c.Entry + c.Duration(), depth: c.Depth, task: c.Task}
 	x.name = strings.ToLower(textArg(c, "command"))
 	if x.name == "" {
 		x.name = "(name unreadable)"
 	}
+	s.time(c, t, &x)
 	x.key = textArg(c, "key")
 	x.args, _ = c.Uint("argc")
 	fd, ok := c.Int("fd")
@@ -136,27 +145,45 @@ func (s *commandStream) event(e *format.Event) {
 	s.put(&x)
 }
 
-// within returns the time of the commands directly inside one, and remembers it
-// for the one around it. Inner calls return first.
-func (s *commandStream) within(tid uint32, x *command) int64 {
+// time works out how long a command took. Inner commands return first.
+func (s *commandStream) time(c *format.Call, t format.Task, x *command) {
+	own := c.Duration()
+	inner, same := s.within(t.Tid, x)
+	count, unit, timed := serverCount(c)
+	gap := s.gaps[t.Pid]
+	if gap == nil {
+		gap = new(clockGap)
+		s.gaps[t.Pid] = gap
+	}
+	if count -= same; timed && count >= 0 && c.Outcome == format.CallReturned {
+		x.timed, x.total, x.outside = true, count, own-count
+		x.duration = gap.within(own, count, unit)
+	} else {
+		x.duration = gap.less(own)
+		x.total = x.duration
+	}
+	x.self = x.total - min(inner, x.total)
+	if x.depth == 1 {
+		delete(s.inside, t.Tid)
+	} else if list := s.inside[t.Tid]; len(list) < maxInside {
+		s.inside[t.Tid] = append(list, insideCall{x.name, x.depth, x.start, own, x.total})
+	}
+}
+
+// within returns the time of the commands directly inside one, probes included, and
+// what the server counted of those inside that are of the same name and so are in the
+// count of the outer one as well.
+func (s *commandStream) within(tid uint32, x *command) (inner, same int64) {
 	list := s.inside[tid]
-	inner := int64(0)
-	for len(list) > 0 && list[len(list)-1].depth > x.depth {
-		last := list[len(list)-1]
-		list = list[:len(list)-1]
-		if last.depth == x.depth+1 && last.entry >= x.start {
-			inner += last.duration
+	for i := len(list) - 1; i >= 0 && list[i].depth > x.depth && list[i].entry >= x.start; i-- {
+		if list[i].depth == x.depth+1 {
+			inner += list[i].duration
+		}
+		if list[i].name == x.name {
+			same += list[i].counted
 		}
 	}
-	if x.depth > 1 && len(list) < maxInside {
-		list = append(list, insideCall{x.depth, x.start, x.duration})
-	}
-	if len(list) == 0 {
-		delete(s.inside, tid)
-	} else {
-		s.inside[tid] = list
-	}
-	return min(inner, x.duration)
+	return inner, same
 }
 
 // commandsResult is the answer of "tcap analyze commands".
@@ -168,6 +195,8 @@ type commandsResult struct {
 	wanted              bool
 	nested              uint64 // commands inside others
 	unfinished          uint64
+	timed               uint64 // commands whose time is the server's count
+	outside             int64  // ns that they took besides, by tcap's clock
 }
 
 // Completeness is that of the capture.
@@ -179,6 +208,10 @@ func (r *commandsResult) put(c *command) {
 	}
 	if c.depth > 1 {
 		r.nested++
+	}
+	if c.timed {
+		r.timed++
+		r.outside += c.outside
 	}
 	r.sum.add(c.self)
 	g := r.timedRows.put(commandGroups[r.opt.by.is](r.r, c), c)

@@ -63,7 +63,18 @@ func (r *commandsResult) textSummary(t *export.Text) {
 		s += fmt.Sprintf("; %s still running at the end", export.Count(r.unfinished))
 	}
 	t.Para(s+".", "  ")
+	if r.timed == 0 {
+		return
+	}
+	s = "Times are the server's own count"
+	if n := r.sum.count - r.timed; n > 0 {
+		s += fmt.Sprintf(" (of %s tcap's)", counted(n, "command"))
+	}
+	t.Para(fmt.Sprintf("%s; by tcap's clock, with the probes' traps in it, a command takes %s more.", s, briefNs(r.outsideMean())), "  ")
 }
+
+// outsideMean is what a command took that the server did not count, ns.
+func (r *commandsResult) outsideMean() int64 { return r.outside / int64(max(r.timed, 1)) }
 
 // commandsDocument is the JSON form.
 type commandsDocument struct {
@@ -74,6 +85,8 @@ type commandsDocument struct {
 	SelfNs       uint64       `json:"self_ns"`
 	Nested       uint64       `json:"nested"`
 	Unfinished   uint64       `json:"unfinished"`
+	ServerTimed  uint64       `json:"server_timed"`
+	OutsideNs    *int64       `json:"outside_ns"`
 	Commands     []commandRow `json:"commands"`
 }
 
@@ -108,7 +121,11 @@ type commandExample struct {
 func (r *commandsResult) JSON() any {
 	doc := commandsDocument{
 		Capture: r.capture, Completeness: r.complete, By: r.opt.by.is, Calls: r.sum.count, SelfNs: r.sum.total,
-		Nested: r.nested, Unfinished: r.unfinished, Commands: []commandRow{},
+		Nested: r.nested, Unfinished: r.unfinished, ServerTimed: r.timed, Commands: []commandRow{},
+	}
+	if r.timed > 0 {
+		mean := r.outsideMean()
+		doc.OutsideNs = &mean
 	}
 	for _, g := range r.rows {
 		row := commandRow{

@@ -53,3 +53,31 @@ func TestCommandsNesting(t *testing.T) {
 		t.Errorf("%d of %d commands", found, len(want))
 	}
 }
+
+// TestCommandsClock: sums are of the server's count where it is known, without what a
+// command inside of the same name added to it; quantiles are within its unit.
+func TestCommandsClock(t *testing.T) {
+	s := tracetest.Read(t, "../testdata/scenarios/commands-clock.txtar")
+	res := runAnalysis(t, "commands", s.Reader, format.Filter{}).(*commandsResult)
+	want := map[string][3]int64{ // total and own time by the server, the median really
+		"get": {4000, 4000, 400}, "incr": {6000, 6000, 3000}, "eval": {100_000, 86_000, 100_000},
+		"mod.run": {100_000 + 10_000, 100_000 - 34_000 + 10_000, 10_000}, "mod.other": {30_000, 30_000 - 14_000, 30_000},
+	}
+	found := 0
+	for _, g := range res.rows {
+		w, ok := want[g.name]
+		if !ok {
+			continue
+		}
+		found++
+		if int64(g.total) != w[0] || int64(g.self) != w[1] {
+			t.Errorf("%s: %d ns, %d of its own, want %v", g.name, g.total, g.self, w)
+		}
+		if p50 := g.quantile(0.5); p50 < w[2]-1000 || p50 > w[2]+1000 || g.most > w[0] {
+			t.Errorf("%s: median %d, most %d ns, want %v", g.name, p50, g.most, w)
+		}
+	}
+	if found != len(want) || res.timed != 17 {
+		t.Errorf("%d of %d commands, %d timed by the server", found, len(want), res.timed)
+	}
+}

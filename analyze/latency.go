@@ -23,10 +23,13 @@ const (
 	latencyTop   = maxTime - 1 // a longer one is a mistake of the file
 )
 
-func (l *latency) add(ns int64) {
+func (l *latency) add(ns int64) { l.addCounted(ns, ns) }
+
+// addCounted adds one that counts for the sum what another clock says.
+func (l *latency) addCounted(ns, counted int64) {
 	ns = min(max(ns, 0), latencyTop)
 	l.count++
-	l.total = addSat(l.total, uint64(ns))
+	l.total = addSat(l.total, uint64(min(max(counted, 0), latencyTop)))
 	l.most = max(l.most, ns)
 	if l.hist == nil {
 		if len(l.exact) < latencyExact {

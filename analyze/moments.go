@@ -213,7 +213,7 @@ func (r *timelineResult) query(q *query) {
 }
 
 func (r *timelineResult) command(c *command) {
-	m := r.at(c.start + c.duration)
+	m := r.at(c.end)
 	if m == nil {
 		return
 	}

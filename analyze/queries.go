@@ -70,7 +70,8 @@ type query struct {
 	user, db string
 }
 
-func (q *query) took() int64 { return q.duration }
+func (q *query) took() int64    { return q.duration }
+func (q *query) counted() int64 { return q.duration }
 
 // queryGroups are what rows can stand for.
 var queryGroups = map[string]func(r *format.Reader, q *query) string{

@@ -13,7 +13,8 @@ import (
 
 // timed is something that took a time, as a query or a command.
 type timed interface {
-	took() int64 // ns
+	took() int64    // ns
+	counted() int64 // ns that it counts for in sums
 }
 
 // A timedGroup is those of one row.
@@ -110,7 +111,7 @@ func (r *timedRows[T]) put(name string, x T) *timedGroup[T] {
 		g = &timedGroup[T]{name: name}
 		r.groups[name] = g
 	}
-	g.add(x.took())
+	g.addCounted(x.took(), x.counted())
 	g.example(x, int(min(r.opt.examples, maxExamples)))
 	return g
 }

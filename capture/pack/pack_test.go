@@ -197,8 +197,8 @@ func TestLike(t *testing.T) {
 	for i := range p.probes[0].variants {
 		v, old := &p.probes[0].variants[i], &base.probes[0].variants[i]
 		d, err := v.declare("mine.yaml", "/redis-server", anyOffset)
-		if err != nil || len(old.extra) != 0 || d.Args[len(d.Args)-1].Name != "vector" {
-			t.Errorf("%v, %v, of the other %d", d, err, len(old.extra))
+		if err != nil || len(v.extra) != len(old.extra)+1 || d.Args[len(d.Args)-1].Name != "vector" {
+			t.Errorf("%v, %v, extra %d, of the other %d", d, err, len(v.extra), len(old.extra))
 		}
 	}
 	if keys, err := Load("redis-keys"); err != nil || !keys.Private {
