@@ -24,7 +24,7 @@ type Options struct {
 	NoApps   bool          // without Packs, Probes and Apps: only what tcap records by itself, not the packs whose program runs
 	Duration time.Duration // 0: until the targets end or the context does
 	MaxSize  int64         // bytes of the file at which recording ends; 0: no limit
-	RingSize int           // bytes of the ring, rounded up to a power of two of pages; 0: DefaultRingSize
+	RingSize int           // bytes of the ring, rounded up to a power of two of pages; 0: what suits the packs
 	Stacks   string        // how stacks are taken, one of the Stacks constants; "": StacksAuto
 	// StackSize is how many bytes of a stack are copied at most, for
 	// StacksDwarf; 0: DefaultStackSize.
@@ -97,6 +97,11 @@ const (
 // DefaultRingSize holds about half a second of the fastest allocation stream
 // that probes let through (64 MiB).
 const DefaultRingSize = 64 << 20
+
+// ConnectionsRingSize is the part of a CPU in the ring of a recording of TCP alone: a
+// fifth of a second of the most connections that a CPU can open and close, 20,000
+// with both ends, 1.2 KiB each. No such ring is above [DefaultRingSize].
+const ConnectionsRingSize = 4 << 20
 
 const (
 	// DefaultStackSize is all that there can be: what is no stack is not copied.

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// pollEvery is how often a ring of the default size is emptied; nothing
+	// pollEvery is how often a ring of its usual size is emptied; nothing
 	// wakes the reader, since a wake-up costs the target more than a record does,
 	// and itself some 50 us. The ring holds five times as much.
 	pollEvery = 100 * time.Millisecond
@@ -32,6 +32,7 @@ type recorder struct {
 	w       *format.Writer
 	objs    bpf.RawObjects
 	ring    *ring
+	poll    time.Duration  // how often the ring is emptied
 	closers []func() error // of what is attached
 
 	procs   *processes
@@ -158,12 +159,10 @@ func (r *recorder) run(ctx context.Context) error {
 	ends := newEnds(ctx, r)
 	defer ends.stop()
 	lastCheck, lastFlush := time.Now(), time.Now()
-	// A smaller ring is emptied more often, in proportion.
-	poll := max(pollEvery*time.Duration(min(r.opts.RingSize, DefaultRingSize)>>12)/(DefaultRingSize>>12), time.Millisecond)
 	empty := false
 	for {
 		if empty {
-			if err := r.ring.wait(ends.left(poll)); err != nil {
+			if err := r.ring.wait(ends.left(r.poll)); err != nil {
 				return r.fail(err)
 			}
 		}

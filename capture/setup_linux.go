@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/bits"
 	"os"
 	"runtime"
 	"slices"
@@ -24,11 +23,6 @@ import (
 
 // check fills in what was left open and refuses what makes no sense.
 func (o *Options) check() error {
-	if o.RingSize <= 0 {
-		o.RingSize = DefaultRingSize
-	}
-	// The kernel wants a power of two of pages.
-	o.RingSize = 1 << bits.Len(uint(max(o.RingSize, os.Getpagesize())-1))
 	if o.Stacks == "" || o.Stacks == StacksAuto {
 		o.Stacks = StacksDwarf
 	}
@@ -208,6 +202,7 @@ func (r *recorder) load() error {
 	if err != nil {
 		return fmt.Errorf("read BPF programs: %w", err)
 	}
+	r.sizeRing()
 	spec.Maps["events"].MaxEntries = uint32(r.opts.RingSize)
 	if err := r.sizeCalls(spec); err != nil {
 		return err

@@ -135,7 +135,7 @@ func (w *Writer) Append(e *Event) error {
 	case KindLoss:
 		w.lost[lossKind(e)] += e.V[LossCount]
 	}
-	if len(w.cur.kinds) < w.max {
+	if !w.cur.ends() {
 		return w.err()
 	}
 	return w.hand(nil)

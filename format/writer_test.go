@@ -229,3 +229,47 @@ func TestBatchesInOrderAndAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestBlockMemory: a block of events that refer to no others ends when its columns
+// take their part of memory, and one of a heap when it has its events.
+func TestBlockMemory(t *testing.T) {
+	for _, c := range []struct {
+		kind Kind
+		most int // events in a block
+	}{
+		{KindTCPState, 1 + (maxLone-1)/(1+len(Kinds[KindTCPState].Fields))},
+		{KindAlloc, DefaultBlockEvents},
+	} {
+		var buf bytes.Buffer
+		w, err := NewWriter(&buf, Header{}, WriterOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const events = DefaultBlockEvents + 1
+		for i := range events {
+			if err := w.Append(&Event{Kind: c.kind, Time: int64(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(Trailer{}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := NewReader(bytes.NewReader(buf.Bytes()), int64(buf.Len()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := events
+		for _, b := range r.Blocks() {
+			if b.Type != BlockEvents {
+				continue
+			}
+			if want := min(left, c.most); b.Events != want {
+				t.Errorf("%s: a block of %d events, want %d", Kinds[c.kind].Name, b.Events, want)
+			}
+			left -= b.Events
+		}
+		if left != 0 {
+			t.Errorf("%s: %d events are in no block", Kinds[c.kind].Name, left)
+		}
+	}
+}
