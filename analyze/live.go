@@ -30,7 +30,9 @@ type matcher struct {
 
 	batches batches
 	batch   uint32 // the one whose operations are being applied
-	warmed  uint32 // keeps the compiler from leaving warm's reads out
+	start   int64  // its time, ns
+	latest  int64  // the greatest time of a birth so far, ns: a death after that needs no look at its block's
+	warmed  uint64 // keeps the compiler from leaving warm's reads out
 
 	displaced map[blockKey][]displacedBlock
 	held      int // blocks in displaced
@@ -102,6 +104,7 @@ func newMatcher(sink blockSink, pid func(task uint32) uint32) *matcher {
 		ids:       map[uint64]uint32{},
 		procs:     map[uint32]uint32{},
 		batches:   make(batches, 1),
+		latest:    minTime,
 		displaced: map[blockKey][]displacedBlock{},
 	}
 	m.lives, _ = sink.(lifeSink)
@@ -112,6 +115,7 @@ func newMatcher(sink blockSink, pid func(task uint32) uint32) *matcher {
 func (m *matcher) begin(start batchStart) {
 	m.batch = uint32(len(m.batches))
 	m.batches = append(m.batches, start)
+	m.start = start.time
 }
 
 // ord is the place of an operation's event in the file.
@@ -121,15 +125,35 @@ func (m *matcher) ord(o *op) uint64 { return m.batches[m.batch].ord + uint64(o.a
 // that a core does not wait for at once.
 const ahead = 64
 
-// warm brings the slots that operations will need into the cache. The reads of a
+// A nearOp is what has been found out of an operation that is about to be applied.
+type nearOp struct {
+	hash  uint32 // of its address
+	task  uint32
+	space uint32 // index into matcher.spaces
+}
+
+// warm brings the lines that operations will need into the cache. The reads of a
 // loop do not depend on each other, so that their misses overlap; those of take,
 // behind branches that are hard to predict, would come one after the other, and
 // take most of the time when live blocks are many.
-func (m *matcher) warm(refs []opRef, spaces []uint32) {
-	var sum uint32
+func (m *matcher) warm(refs []opRef, near *[ahead]nearOp) {
+	var sum uint64
 	for i := range refs {
-		if s := m.spaces[spaces[i]].live.home(refs[i].hash); s != nil {
-			sum += s.batch
+		n := &near[i]
+		n.hash = hashAddr(refs[i].addr)
+		sum += m.spaces[n.space].live.touch(n.hash)
+	}
+	for i := range refs {
+		if refs[i].born() {
+			sum += uint64(m.spaces[near[i].space].live.touchSlot(near[i].hash))
+		}
+	}
+	if m.lives != nil { // who asks for lives reads what is known of a block, too
+		for i := range refs {
+			s := m.spaces[near[i].space]
+			if at, ok := s.live.find(refs[i].addr, near[i].hash); ok {
+				sum += uint64(s.live.slots[at.slot()].batch) + s.live.marks[at.slot()]
+			}
 		}
 	}
 	m.warmed += sum
@@ -138,46 +162,47 @@ func (m *matcher) warm(refs []opRef, spaces []uint32) {
 // take applies an operation if it is one as nearly all are: a birth where no
 // block is, or the death of one that is known. It returns false for the others,
 // which apply takes.
-func (m *matcher) take(r *opRef, space uint32) bool {
-	s := m.spaces[space]
+func (m *matcher) take(r *opRef, near *nearOp, birth birthRef) bool {
+	s := m.spaces[near.space]
 	switch r.at >> atBits { // none of these is wide
 	case uint32(opBirth):
-		at, found := s.live.find(r.addr, r.hash)
-		if found {
+		if _, found := s.live.find(r.addr, near.hash); found {
 			return false
 		}
-		at = s.live.insert(at, r.hash, slot{
-			addr: r.addr, batch: m.batch, at: r.at & (1<<atBits - 1), after: r.after, size: r.size, stack: r.stack, task: r.task,
-		})
+		m.latest = max(m.latest, m.start+int64(r.after))
+		at := s.live.insert(r.addr, near.hash)
+		to := &s.live.slots[at.slot()] // field by field: as a whole it would be made elsewhere, and copied
+		to.batch, to.at, to.after = m.batch, r.at, r.after
+		to.size, to.stack, to.task = birth.size, birth.stack, near.task
 		if m.lives != nil {
 			m.tellBirth(s, at)
 		}
 		return true
 	case uint32(opFree), uint32(opReallocOld):
-		at, found := s.live.find(r.addr, r.hash)
+		at, found := s.live.find(r.addr, near.hash)
 		if !found || m.held != 0 {
 			return false
 		}
-		time := m.batches[m.batch].time + int64(r.after)
-		if s.live.birth(at) > time {
+		time := m.start + int64(r.after)
+		if time < m.latest && s.live.birth(at) > time {
 			return false
 		}
 		if s.children != 0 || m.lives != nil {
-			m.tellDeath(s, at, r.addr, m.batches[m.batch].ord+uint64(r.event()), time, r.task)
+			m.tellDeath(s, at, r.addr, m.batches[m.batch].ord+uint64(r.event()), time, near.task)
 		}
-		s.live.remove(at)
+		s.live.remove(at, near.hash)
 		return true
 	}
 	return false
 }
 
-func (m *matcher) tellBirth(s *space, at uint32) {
+func (m *matcher) tellBirth(s *space, at place) {
 	b := s.live.block(at)
 	m.lives.born(&b)
-	s.live.marks[at] = b.mark
+	s.live.marks[at.slot()] = b.mark
 }
 
-func (m *matcher) tellDeath(s *space, at uint32, addr, ord uint64, time int64, task uint32) {
+func (m *matcher) tellDeath(s *space, at place, addr, ord uint64, time int64, task uint32) {
 	b := s.live.block(at)
 	s.bury(addr, &b, ord)
 	m.died(&b, time, task)
@@ -207,12 +232,14 @@ func (m *matcher) apply(o *op) {
 
 func (m *matcher) birth(o *op) {
 	s := m.spaces[o.space]
+	m.latest = max(m.latest, o.time)
 	at, found := s.live.find(o.addr, o.hash)
 	if found {
 		m.displace(s, o, s.live.block(at))
 		s.live.replace(at, o, m.batch)
 	} else {
-		at = s.live.insert(at, o.hash, s.live.pack(o, m.batch))
+		at = s.live.insert(o.addr, o.hash)
+		s.live.slots[at.slot()] = s.live.pack(o, m.batch)
 	}
 	if m.lives != nil {
 		m.tellBirth(s, at)
@@ -240,7 +267,7 @@ func (m *matcher) death(o *op) {
 		race := held >= 0 && o.code == opReallocOld && birth == o.time
 		if birth <= o.time && !race {
 			m.tellDeath(s, at, o.addr, m.ord(o), o.time, o.task)
-			s.live.remove(at)
+			s.live.remove(at, o.hash)
 			return
 		}
 	}

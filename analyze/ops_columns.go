@@ -35,7 +35,7 @@ func newHeapColumns(b *format.Batch) heapColumns {
 func (h *heapColumns) op(o *op, b *format.Batch, r *opRef, space uint32) {
 	i := r.event()
 	row := b.Row[i]
-	*o = op{time: b.Time[i], addr: r.addr, at: uint32(i), hash: r.hash, task: uint32(b.Task[i]), space: space, code: r.code()}
+	*o = op{time: b.Time[i], addr: r.addr, at: uint32(i), hash: hashAddr(r.addr), task: uint32(b.Task[i]), space: space, code: r.code()}
 	switch o.code {
 	case opBirth:
 		if b.Kind[i] == format.KindAlloc {

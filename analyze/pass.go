@@ -77,47 +77,44 @@ func (p *pass) run(ctx context.Context) error {
 		}
 	}
 	p.m.finish(p.end)
+	p.allocs = p.tally.sum()
 	return nil
 }
 
 // sequential applies what is left of a block of the file.
 func (p *pass) sequential(b *format.Batch, h *heapOps) {
-	p.allocs.merge(h.allocs)
 	p.frees = addSat(p.frees, h.frees)
 	p.tally.merge(&h.tally)
 	p.m.begin(h.start)
 	var (
-		spaces [ahead]uint32
-		o      op
+		near [ahead]nearOp
+		o    op
 	)
-	if len(h.ops) == 0 {
-		return
-	}
-	task := h.ops[0].task
-	in := p.tasks.space(task)
+	births := h.births
 	for refs := h.ops; len(refs) > 0; {
 		next := refs[:min(len(refs), ahead)]
 		refs = refs[len(next):]
 		for i := range next {
-			if next[i].task != task {
-				task = next[i].task
-				in = p.tasks.space(task)
-			}
-			spaces[i] = in
+			near[i].task = uint32(b.Task[next[i].event()])
+			near[i].space = p.tasks.space(near[i].task)
 		}
-		p.m.warm(next, spaces[:len(next)])
+		p.m.warm(next, &near)
 		for i := range next {
-			r := &next[i]
-			if p.m.take(r, spaces[i]) {
+			r, n := &next[i], &near[i]
+			var birth birthRef
+			if r.born() {
+				birth, births = births[0], births[1:]
+			}
+			if p.m.take(r, n, birth) {
 				continue
 			}
 			if r.code() == opMem {
 				var e format.Event
 				b.Event(r.event(), &e)
-				p.onMem(&e, spaces[i])
+				p.onMem(&e, n.space)
 				continue
 			}
-			h.cols.op(&o, b, r, spaces[i])
+			h.cols.op(&o, b, r, n.space)
 			p.m.apply(&o)
 		}
 	}
@@ -134,6 +131,8 @@ func isCorrupt(err error) bool {
 type taskSpaces struct {
 	r     *format.Reader
 	m     *matcher
+	last  uint64   // the task asked for last + 1, and its space
+	is    uint32   //
 	index []uint32 // task -> space+1, for the tasks below denseTasks
 	rest  map[uint32]uint32
 }
@@ -142,6 +141,13 @@ type taskSpaces struct {
 const denseTasks = 1 << 20
 
 func (t *taskSpaces) space(task uint32) uint32 {
+	if t.last != uint64(task)+1 {
+		t.last, t.is = uint64(task)+1, t.find(task)
+	}
+	return t.is
+}
+
+func (t *taskSpaces) find(task uint32) uint32 {
 	if task < uint32(len(t.index)) {
 		if s := t.index[task]; s != 0 {
 			return s - 1

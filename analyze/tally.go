@@ -28,6 +28,21 @@ func (t *tally) reset() {
 
 func (t *tally) add(stack uint32, size uint64) { t.row(stack).count.add(size) }
 
+// addAll adds a block of each stack.
+func (t *tally) addAll(stacks, sizes []uint64) {
+	for i, stack := range stacks {
+		t.add(uint32(stack), sizes[i])
+	}
+}
+
+// sum is what was counted in all.
+func (t *tally) sum() (all count) {
+	for _, r := range t.rows {
+		all.merge(r.count)
+	}
+	return all
+}
+
 func (t *tally) merge(u *tally) {
 	for _, r := range u.rows {
 		t.row(r.stack).count.merge(r.count)
