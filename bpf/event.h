@@ -92,6 +92,9 @@ struct stack { /* aux: number of frames */
  * the bit. */
 #define INSIDE (1ull << 63)
 
+/* In depth: the stack is one that is for signals, and its copy goes on where the signal came. */
+#define SIGNALED (1u << 30)
+
 /* The memory of a stack whose signature was not seen before. aux: bytes of
  * memory; the record is only as long as they are. */
 struct snapshot {
@@ -100,7 +103,10 @@ struct snapshot {
 	__u64 sp;
 	__u64 caller; /* the return address of the function that was entered, or where it was, and INSIDE */
 	__u32 code;   /* what was mapped as code, as a number */
-	__u32 depth;  /* bytes from sp to the end of the stack; 0: not known */
+	__u32 depth;  /* bytes from sp to the end of the stack; 0: not known; SIGNALED: of the signal's */
+	__u64 rest;   /* where memory goes on behind the first bytes of it; if not 0 */
+	__u32 first;  /* so many; 0: all */
+	__u32 pad;
 	__u64 words[SAVED_REGS + MAX_STACK_BYTES / 8]; /* registers, then memory from sp on */
 };
 

@@ -137,6 +137,8 @@ struct task_struct {
 	struct signal_struct *signal;
 	const struct cred *cred;
 	struct uprobe_task *utask;
+	unsigned long sas_ss_sp; /* sigaltstack(2) */
+	unsigned long sas_ss_size;
 	struct thread_struct thread;
 } __core;
 

@@ -33,7 +33,7 @@ struct step_row {
 	__u16 at[STEPS]; /* index in words of a snapshot */
 	__u64 want[STEPS];
 	__u32 generation; /* 0: none */
-	__u32 pad;
+	__u32 in_rest; /* a bit for each step whose word counts from rest instead of sp */
 };
 
 struct {
@@ -72,6 +72,7 @@ static __always_inline __u32 follow(__u32 from, __u32 at, __u64 word)
 /* The first step of a row that is not right; the row's count if all are. */
 static __always_inline __u32 wrong_step(const struct step_row *p, const struct snapshot *s, __u64 sp, __u64 *word)
 {
+	__u64 rest = s->rest;
 	for (__u32 i = 0; i < STEPS; i++) {
 		__u32 at;
 
@@ -80,7 +81,9 @@ static __always_inline __u32 wrong_step(const struct step_row *p, const struct s
 		at = p->at[i] & (RELATIVE - 1);
 		if (at >= SAVED_REGS + MAX_STACK_BYTES / 8)
 			return i;
-		*word = s->words[at] - (p->at[i] & RELATIVE ? sp : 0);
+		*word = s->words[at];
+		if (p->at[i] & RELATIVE)
+			*word -= p->in_rest >> i & 1 ? rest : sp;
 		if (*word != p->want[i])
 			return i;
 	}

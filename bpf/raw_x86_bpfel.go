@@ -311,6 +311,9 @@ type RawSnapshot struct {
 	Caller uint64
 	Code   uint32
 	Depth  uint32
+	Rest   uint64
+	First  uint32
+	Pad    uint32
 	Words  [8198]uint64
 }
 
@@ -330,7 +333,7 @@ type RawStepRow struct {
 	At         [16]uint16
 	Want       [16]uint64
 	Generation uint32
-	Pad        uint32
+	InRest     uint32
 }
 
 type RawTcpAccept struct {

@@ -139,6 +139,7 @@ static __always_inline void copy_all(struct snapshot *s, struct copy *c)
 	c->most = c->have;
 }
 
+#include "signalstack.h"
 #include "learned.h"
 
 #define PENDING_RETURNS 64 /* as many as the kernel allows */
@@ -154,7 +155,7 @@ static __always_inline void restore_returns(struct task_struct *task, struct sna
 	__u64 trampoline = BPF_CORE_READ(task, mm, uprobes_state.xol_area, vaddr);
 
 	for (int i = 0; i < PENDING_RETURNS && ri; i++) {
-		__u64 at = BPF_CORE_READ(ri, stack) - c->sp, to = BPF_CORE_READ(ri, orig_ret_vaddr);
+		__u64 at = place_of(s, c, BPF_CORE_READ(ri, stack)), to = BPF_CORE_READ(ri, orig_ret_vaddr);
 		__u32 word = SAVED_REGS + at / 8;
 
 		if (at < c->have && !(at & 7) && word < SAVED_REGS + MAX_STACK_BYTES / 8 && to != trampoline &&
@@ -200,7 +201,8 @@ struct hashing {
 	const struct code *code; /* NULL: not known, and every word may point to code */
 	__u64 sp;
 	__u64 hash;
-	__u32 have;  /* bytes */
+	__u32 first; /* bytes from sp on */
+	__u32 rest;  /* bytes from s->rest on */
 	__u32 words; /* with the registers */
 };
 
@@ -219,7 +221,9 @@ static long hash_words(__u32 block, struct hashing *h)
 			break;
 		w = h->s->words[i];
 		d = w - h->sp;
-		if (d >= h->have) {
+		if (d >= h->first && w - h->s->rest < h->rest) {
+			d = (w - h->s->rest) | 1ull << 62;
+		} else if (d >= h->first) {
 			if (i < KEPT_REGS || w < 1 << GRAIN_BITS || (h->code && !is_code(h->code, w)))
 				continue;
 			d = ~w;
@@ -233,9 +237,12 @@ static long hash_words(__u32 block, struct hashing *h)
 
 static __always_inline __u64 signature(const struct snapshot *s, const struct copy *c, const struct code *code)
 {
-	struct hashing h = {.s = s, .code = code, .sp = c->sp, .have = c->have, .words = SAVED_REGS + c->have / 8};
+	struct hashing h = {.s = s, .code = code, .sp = c->sp, .words = SAVED_REGS + c->have / 8};
 
+	h.first = s->first ? s->first : c->have;
+	h.rest = c->have - h.first;
 	h.hash = ((__u64)s->code << 32) ^ c->have ^ (s->caller * 0x9e3779b97f4a7c15ull);
+	h.hash ^= (__u64)h.rest << 16;
 	bpf_loop((h.words + HASH_WORDS - 1) / HASH_WORDS, hash_words, &h, 0);
 	return h.hash ? h.hash : 1;
 }
@@ -268,19 +275,26 @@ static __noinline __u64 identify(struct scratch *at)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct snapshot *s = &at->snap;
 	__u64 mm = (__u64)task->mm, sp = s->sp, left, id;
+	__u32 signal = signal_stack_left(task, sp);
 	struct code *code = add_code(mm);
 	struct copy c = {.sp = sp};
 
-	left = stack_left(task, sp, NO_END);
+	left = signal ? signal : stack_left(task, sp, NO_END);
 	c.most = (left < stack_bytes ? left : stack_bytes) & ~7;
 	if (left == NO_END && c.most > ENDLESS_BYTES)
 		c.most = ENDLESS_BYTES;
-	s->depth = left < 1 << 16 ? left : 0;
+	s->depth = !signal && left < 1 << 16 ? left : 0;
+	s->rest = s->first = 0;
 	s->code = code ? code->number : 0;
 	if (!copy_more(s, &c, c.most < FIRST_BYTES ? c.most : FIRST_BYTES))
 		copy_all(s, &c);
 	if (!c.have)
 		return 0;
+	if (signal) {
+		copy_all(s, &c);
+		if (c.have + 8 > signal)
+			copy_interrupted(task, s, &c);
+	}
 	if (!s->caller) /* it is on the stack */
 		s->caller = s->words[SAVED_REGS];
 	if (BPF_CORE_READ(task, utask, return_instances)) {

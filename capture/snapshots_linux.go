@@ -147,6 +147,7 @@ func (ss *snapshots) keep(sig *signature, s *snapshot.Snapshot, in *space) error
 	return ss.w.Snapshot(&format.Snapshot{
 		Stack: sig.row, Maps: in.maps().kept(in.generated(ss.w)), Inside: at.Point == unwind.Inside,
 		PC: at.PC, SP: at.SP, FP: at.FP, LR: at.LR, Regs: at.Regs, Memory: at.Stack,
+		Rest: at.Rest, RestAt: at.RestAt,
 	})
 }
 

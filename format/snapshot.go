@@ -21,6 +21,9 @@ type Snapshot struct {
 	PC, SP, FP, LR uint64
 	Regs           []uint64
 	Memory         []byte // from SP upwards
+	// What the stack goes on in, if it is one for signals only: memory from RestAt upwards.
+	Rest   []byte
+	RestAt uint64
 }
 
 // A CodeMapping is executable memory of a file. One from 0 to 0 stands for all
@@ -41,10 +44,11 @@ type CodeMapping struct {
 //
 // A list of mappings has four uvarints for each: module, start less the end
 // before, length, offset. A snapshot refers to one of the lists in
-// the same block, by its number from 0.
+// the same block, by its number from 0. A rest belongs to the snapshot before it.
 const (
 	recordMaps     = 1
 	recordSnapshot = 2
+	recordRest     = 3
 )
 
 const (
@@ -92,6 +96,10 @@ func (w *Writer) Snapshot(s *Snapshot) error {
 	}
 	t.body = append(b, s.Memory...)
 	t.add(recordSnapshot)
+	if len(s.Rest) > 0 {
+		t.body = append(binary.AppendUvarint(t.body[:0], s.RestAt), s.Rest...)
+		t.add(recordRest)
+	}
 	if len(t.fresh) > maxFreshSnapshots {
 		return w.hand(nil)
 	}
@@ -181,11 +189,27 @@ func decodeSnapshots(payload []byte, yield func(*Snapshot) bool) (more bool, err
 	c := cursor{b: payload}
 	var lists [][]CodeMapping
 	room := maxBlockMaps
+	var last *Snapshot // whose rest may come
+	tell := func() bool {
+		s := last
+		last = nil
+		return s == nil || yield(s)
+	}
 	for len(c.b) > 0 {
 		tag := c.byte()
 		body := cursor{b: c.bytes(c.count(maxRawLen))}
 		if c.err != nil {
-			return true, fmt.Errorf("record of a snapshot: %w", c.err)
+			return tell(), fmt.Errorf("record of a snapshot: %w", c.err)
+		}
+		if tag == recordRest && last != nil {
+			last.RestAt = body.uvarint()
+			last.Rest = body.b
+			if body.err != nil {
+				return true, fmt.Errorf("rest of a snapshot: %w", body.err)
+			}
+		}
+		if !tell() {
+			return false, nil
 		}
 		switch tag {
 		case recordMaps:
@@ -203,12 +227,10 @@ func decodeSnapshots(payload []byte, yield func(*Snapshot) bool) (more bool, err
 			if err != nil {
 				return true, fmt.Errorf("snapshot: %w", err)
 			}
-			if !yield(&s) {
-				return false, nil
-			}
+			last = &s
 		}
 	}
-	return true, nil
+	return tell(), nil
 }
 
 // decodeMaps reads a list of at most room mappings.

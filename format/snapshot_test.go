@@ -36,6 +36,9 @@ func randomSnapshots(t testing.TB, w *Writer, n int, seed uint64) (out []Snapsho
 		for i := range s.Memory {
 			s.Memory[i] = byte(rng.Uint32())
 		}
+		if rng.IntN(4) == 0 {
+			s.RestAt, s.Rest = rng.Uint64(), bytes.Repeat([]byte{byte(rng.Uint32())}, 1+rng.IntN(100))
+		}
 		w.EndStack(s.Stack, s.Stack, EndWaiting)
 		_ = w.Snapshot(&s) // the error is that of the file, which Close returns too
 		out = append(out, s)
@@ -55,7 +58,7 @@ func readSnapshots(t testing.TB, r *Reader) (out []Snapshot) {
 			t.Fatal(err)
 		}
 		c := *s
-		c.Memory = bytes.Clone(s.Memory)
+		c.Memory, c.Rest = bytes.Clone(s.Memory), bytes.Clone(s.Rest)
 		out = append(out, c)
 	}
 	return out
@@ -91,6 +94,7 @@ func snapshotCapture(t testing.TB, n int) ([]byte, []Snapshot) {
 func equalSnapshots(a, b []Snapshot) bool {
 	return slices.EqualFunc(a, b, func(x, y Snapshot) bool {
 		return reflect.DeepEqual(x.Maps, y.Maps) && slices.Equal(x.Regs, y.Regs) && bytes.Equal(x.Memory, y.Memory) &&
+			x.RestAt == y.RestAt && bytes.Equal(x.Rest, y.Rest) &&
 			x.Stack == y.Stack && x.PC == y.PC && x.SP == y.SP && x.FP == y.FP && x.LR == y.LR && x.Inside == y.Inside
 	})
 }
@@ -257,7 +261,7 @@ func FuzzSnapshots(f *testing.F) {
 			f.Add(bytes.Clone(payload))
 		}
 	}
-	f.Add([]byte{recordMaps, 0, recordSnapshot, 8, 1, 0, 0, 1, 1, 1, 1, 0})
+	f.Add([]byte{recordMaps, 0, recordSnapshot, 8, 1, 0, 0, 1, 1, 1, 1, 0, recordRest, 2, 1, 1})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		_, err := decodeSnapshots(in, func(s *Snapshot) bool {
 			for i, m := range s.Maps {

@@ -20,6 +20,8 @@ const (
 	// isStep and relative are EDGE and RELATIVE of bpf/learned.h.
 	isStep   = 1 << 31
 	relative = 0x8000
+	// inRest stands for a bit in in_rest of a row.
+	inRest = 1 << 16
 )
 
 // A Store is where the kernel looks: the maps steps and edges of bpf/learned.h.
@@ -52,9 +54,9 @@ type row struct {
 	steps []step
 }
 
-// A step is a word that is to be at a place.
+// A step is a word that is to be at a place, which is at of a step_row, with inRest.
 type step struct {
-	at   uint16
+	at   uint32
 	want uint64
 }
 
@@ -145,7 +147,7 @@ func (l *Learned) graft(at bpf.RawEdge, steps []step, id uint64) error {
 		part := steps[i*rowSteps : min(len(steps), (i+1)*rowSteps)]
 		r := row{id: id, next: next, words: words, steps: append([]step(nil), part...)}
 		for _, s := range part {
-			if word := int(s.at &^ relative); word >= savedRegs {
+			if word := int(s.at &^ (relative | inRest)); word >= savedRegs {
 				r.words = max(r.words, uint16(word-savedRegs+1))
 			}
 		}
@@ -182,7 +184,8 @@ func (l *Learned) put(r *row) error {
 func (r *row) raw(generation uint32) *bpf.RawStepRow {
 	raw := &bpf.RawStepRow{Id: r.id, Next: r.next, Count: uint16(len(r.steps)), Words: r.words, Generation: generation}
 	for i, s := range r.steps {
-		raw.At[i], raw.Want[i] = s.at, s.want
+		raw.At[i], raw.Want[i] = uint16(s.at), s.want
+		raw.InRest |= s.at / inRest << i
 	}
 	return raw
 }
@@ -191,23 +194,36 @@ func (r *row) raw(generation uint32) *bpf.RawStepRow {
 func stepsOf(s *Snapshot, needs []unwind.Need) ([]step, bool) {
 	steps := make([]step, 0, len(needs))
 	for _, n := range needs {
-		at := uint64(savedRegs) + (n.Slot-s.SP)/8
-		if n.Slot == 0 {
-			i, ok := registerIndex(n.Reg)
-			if !ok {
-				return nil, false
-			}
-			at = uint64(i)
-		} else if n.Slot < s.SP || (n.Slot-s.SP)%8 != 0 || n.Slot-s.SP >= uint64(len(s.Stack)) {
+		at, ok := s.place(n)
+		if !ok {
 			return nil, false
 		}
-		if n.Relative {
+		switch {
+		case n.Relative && n.Rest:
+			at |= relative | inRest
+		case n.Relative:
 			at |= relative
 			if s.Caller&inside == 0 {
 				n.Value += returned // it counts from where the unwinding began
 			}
 		}
-		steps = append(steps, step{uint16(at), n.Value})
+		steps = append(steps, step{at, n.Value})
 	}
 	return steps, true
+}
+
+// place is where a snapshot has a word.
+func (s *Snapshot) place(n unwind.Need) (uint32, bool) {
+	if n.Slot == 0 {
+		i, ok := registerIndex(n.Reg)
+		return uint32(i), ok
+	}
+	at, first := n.Slot-s.SP, uint64(len(s.Stack))
+	if at >= first {
+		if at = n.Slot - s.RestAt; at >= uint64(len(s.Rest)) {
+			return 0, false
+		}
+		at += first
+	}
+	return uint32(savedRegs) + uint32(at/8), at%8 == 0
 }

@@ -40,14 +40,14 @@ func (k *kernel) recognising(s *Snapshot, meanwhile func()) (id uint64, looked i
 		meanwhile()
 		row, ok := k.rows[n&(maxRows-1)]
 		meanwhile()
-		if n == 0 || !ok || 8*int(row.Words) > len(s.Stack) || k.rows[n&(maxRows-1)].Generation != n>>placeBits {
+		if n == 0 || !ok || 8*int(row.Words) > s.size() || k.rows[n&(maxRows-1)].Generation != n>>placeBits {
 			return 0, looked
 		}
 		looked++
 		wrong := -1
 		var word uint64
 		for i := range int(row.Count) {
-			if word = s.word(row.At[i]); word != row.Want[i] {
+			if word = s.word(row.At[i], row.InRest>>i&1 != 0); word != row.Want[i] {
 				wrong = i
 				break
 			}
@@ -65,15 +65,18 @@ func (k *kernel) recognising(s *Snapshot, meanwhile func()) (id uint64, looked i
 }
 
 // word reads the place of a step.
-func (s *Snapshot) word(at uint16) uint64 {
+func (s *Snapshot) word(at uint16, rest bool) uint64 {
 	i := int(at &^ relative)
 	var w uint64
 	if i < savedRegs {
 		w = s.Regs[i]
 	} else {
-		w = binary.LittleEndian.Uint64(s.Stack[8*(i-savedRegs):])
+		memory := slices.Concat(s.Stack, s.Rest)
+		w = binary.LittleEndian.Uint64(memory[8*(i-savedRegs):])
 	}
-	if at&relative != 0 {
+	if at&relative != 0 && rest {
+		w -= s.RestAt
+	} else if at&relative != 0 {
 		w -= s.SP
 	}
 	return w
@@ -254,6 +257,47 @@ func TestLearnedUnwound(t *testing.T) {
 	binary.LittleEndian.PutUint64(other.Stack[64:], other.SP+120)
 	if id, _ := k.recognise(other); id != 0 {
 		t.Error("a stack with another frame address is recognised")
+	}
+}
+
+// TestLearnedRest: so is one that goes on in another stack, wherever that is.
+func TestLearnedRest(t *testing.T) {
+	const code = 0x400000
+	stack := func(sp, rest uint64, noise byte) *Snapshot {
+		s := &Snapshot{ID: 7, SP: sp, Code: 1, Caller: code + 0x10, Depth: 128 | signaled, RestAt: rest}
+		s.Stack, s.Rest = slices.Repeat([]byte{noise}, 128), slices.Repeat([]byte{^noise}, 256)
+		s.Regs[fpIndex] = sp + 64
+		for _, w := range [][2]uint64{{64, rest + 40}, {72, code + 0x20}} {
+			binary.LittleEndian.PutUint64(s.Stack[w[0]:], w[1])
+		}
+		for _, w := range [][2]uint64{{40, rest + 128}, {48, code + 0x30}, {128, 0}, {136, 0}} {
+			binary.LittleEndian.PutUint64(s.Rest[w[0]:], w[1])
+		}
+		return s
+	}
+	k := newKernel()
+	u := Start(k, nil, 64<<10)
+	if !u.Ask(*stack(0x560000001000, 0x7ff000001000, 0xaa), []Mapping{{Start: code, End: code + 0x1000}}, nil) {
+		t.Fatal("no room")
+	}
+	var answers []Answer
+	for len(answers) == 0 {
+		answers = u.Answers()
+		runtime.Gosched()
+	}
+	_, err := u.Finish()
+	if err != nil || len(answers) != 1 || len(answers[0].Frames) != 3 || answers[0].End != unwind.Complete {
+		t.Fatalf("unwound: %+v, %v", answers, err)
+	}
+	if id, _ := k.recognise(stack(0x570000002040, 0x7ff000001480, 0x55)); id != 7 {
+		t.Error("the same stacks elsewhere are not recognised")
+	}
+	for name, at := range map[string]uint64{"the first stack": 0x570000002040 + 40, "another place": 0x7ff000001480 + 48} {
+		other := stack(0x570000002040, 0x7ff000001480, 0x55)
+		binary.LittleEndian.PutUint64(other.Stack[64:], at)
+		if id, _ := k.recognise(other); id != 0 {
+			t.Errorf("one that goes on in %s is recognised", name)
+		}
 	}
 }
 

@@ -14,9 +14,11 @@ type Snapshot struct {
 	SP     uint64
 	Caller uint64 // the return address; or the address of the next instruction, and inside
 	Code   uint32 // what was mapped as code, as a number
-	Depth  uint32 // bytes from SP to the end of the stack; 0: not known
+	Depth  uint32 // bytes from SP to the end of the stack, or, with signaled, of that for signals; 0: not known
 	Regs   [savedRegs]uint64
 	Stack  []byte // from SP on
+	Rest   []byte // where a signal interrupted the thread, if Stack is another; from RestAt on
+	RestAt uint64
 }
 
 const savedRegs = len(bpf.RawSnapshot{}.Words) - maxStackBytes/8
@@ -27,6 +29,9 @@ const maxStackBytes = 64 << 10
 // inside is INSIDE of bpf/event.h.
 const inside = 1 << 63
 
+// signaled is SIGNALED of bpf/event.h.
+const signaled = 1 << 30
+
 // First is the first frame's address, as stacks have them: one behind what it tells of.
 func (s *Snapshot) First() uint64 {
 	if s.Caller&inside != 0 {
@@ -35,14 +40,17 @@ func (s *Snapshot) First() uint64 {
 	return s.Caller
 }
 
+// size is that of the memory, bytes.
+func (s *Snapshot) size() int { return len(s.Stack) + len(s.Rest) }
+
 // whole reports whether no copy of such a stack can be longer: it has all that there is, or
 // as much as any.
 func (s *Snapshot) whole(stackSize int) bool {
-	n := len(s.Stack) + 7 // copies are of whole words
-	return n >= stackSize || s.Depth != 0 && n >= int(s.Depth)
+	n := s.size() + 7 // copies are of whole words
+	return n >= stackSize || s.Depth != 0 && s.Depth&signaled == 0 && n >= int(s.Depth)
 }
 
-// Decode reads a record of the ring. The Stack is part of it.
+// Decode reads a record of the ring. The Stack and its Rest are part of it.
 func Decode(rec []byte) (Snapshot, error) {
 	const head = int(unsafe.Offsetof(bpf.RawSnapshot{}.Words))
 	if len(rec) < head+8*savedRegs {
@@ -55,6 +63,9 @@ func Decode(rec []byte) (Snapshot, error) {
 		ID: raw.Id, SP: raw.Sp, Caller: raw.Caller, Code: raw.Code, Depth: raw.Depth,
 		Stack: stack[:min(int(raw.Hdr.Aux), len(stack))],
 	}
+	if first := int(raw.First); first > 0 && first < len(s.Stack) {
+		s.Stack, s.Rest, s.RestAt = s.Stack[:first:first], s.Stack[first:], raw.Rest
+	}
 	copy(s.Regs[:], unsafe.Slice(&raw.Words[0], savedRegs))
 	return s, nil
 }
@@ -63,7 +74,7 @@ func Decode(rec []byte) (Snapshot, error) {
 // the entered function is about to return, or that of the function it was inside. The
 // registers are put into regs.
 func (s *Snapshot) State(regs []uint64) *unwind.Snapshot {
-	to := &unwind.Snapshot{Arch: nativeArch, Point: unwind.Returned, PC: s.Caller, SP: s.SP, Stack: s.Stack, Regs: regs[:0]}
+	to := &unwind.Snapshot{Arch: nativeArch, Point: unwind.Returned, PC: s.Caller, SP: s.SP, Stack: s.Stack, Rest: s.Rest, RestAt: s.RestAt, Regs: regs[:0]}
 	if s.Caller&inside != 0 {
 		to.Point, to.PC = unwind.Inside, s.Caller&^inside
 	} else if len(s.Stack) >= returned {

@@ -62,11 +62,11 @@ func Start(store Store, debugDirs []string, stackSize int) *Unwinding {
 func (u *Unwinding) Ask(s Snapshot, maps []Mapping, owner any) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.bytes+len(s.Stack) > u.limit {
+	if u.bytes+s.size() > u.limit {
 		return false
 	}
-	s.Stack = append([]byte(nil), s.Stack...)
-	u.bytes += len(s.Stack)
+	s.Stack, s.Rest = append([]byte(nil), s.Stack...), append([]byte(nil), s.Rest...)
+	u.bytes += s.size()
 	u.waiting = append(u.waiting, question{s, maps, owner})
 	u.wake.Signal()
 	return true
@@ -158,7 +158,7 @@ func (u *Unwinding) run() {
 			u.mu.Lock()
 			u.work.Stacks, u.work.Frames, u.work.Time = u.work.Stacks+1, u.work.Frames+uint64(len(a.Frames)), u.work.Time+took
 			u.work.Cold = u.walker.unwind.Decoded()
-			u.bytes -= len(batch[i].snap.Stack)
+			u.bytes -= batch[i].snap.size()
 			u.answers = append(u.answers, a)
 			u.mu.Unlock()
 			batch[i] = question{}

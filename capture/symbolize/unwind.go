@@ -120,7 +120,7 @@ func (f *finisher) all(ctx context.Context) error {
 			stack: s.Stack, jit: jit, maps: maps,
 			at: unwind.Snapshot{
 				Arch: f.arch, Point: point, PC: s.PC, SP: s.SP, FP: s.FP, LR: s.LR, Regs: s.Regs,
-				Stack: append([]byte(nil), s.Memory...),
+				Stack: append([]byte(nil), s.Memory...), Rest: append([]byte(nil), s.Rest...), RestAt: s.RestAt,
 			},
 		})
 		if len(tasks) == batch {

@@ -71,9 +71,10 @@ func FuzzExpression(f *testing.F) {
 	f.Fuzz(func(t *testing.T, code, stack []byte) {
 		regs := registers{known: 1<<17 - 1}
 		regs.set(amd64RSP, 0x7000)
-		e := expression{needs: &needs{}}
+		mem := memory{base: 0x7000, bytes: stack}
+		e := expression{needs: &needs{mem: &mem}}
 		for _, push := range []bool{true, false} {
-			if _, end := e.evaluate(code, &regs, &memory{base: 0x7000, bytes: stack}, push, 0x7010); end != 0 && end != BadStep && end != SnapshotEnd {
+			if _, end := e.evaluate(code, &regs, &mem, push, 0x7010); end != 0 && end != BadStep && end != SnapshotEnd {
 				t.Errorf("ended: %v", end)
 			}
 		}

@@ -9,9 +9,10 @@ type Need struct {
 	Slot uint64
 	Reg  uint8 // DWARF number
 	// Value is the word; of one that led to a frame, Relative, its distance
-	// from the snapshot's stack pointer.
+	// from the snapshot's stack pointer, or, of one in its Rest, from where that begins.
 	Value    uint64
 	Relative bool
+	Rest     bool
 }
 
 // Needs returns what the last call of [Unwinder.Unwind] depended on, in the
@@ -34,17 +35,23 @@ func register(reg uint8) origin { return origin(reg) + 1 }
 
 type needs struct {
 	list []Need
-	sp   uint64
+	mem  *memory
 	lost bool
 }
 
-func (n *needs) start(sp uint64) { n.list, n.sp, n.lost = n.list[:0], sp, false }
+func (n *needs) start(mem *memory) { n.list, n.mem, n.lost = n.list[:0], mem, false }
 
 // code notes a return address.
 func (n *needs) code(from origin, v uint64) { n.add(from, Need{Value: v}) }
 
 // frame notes a value that frames are found by.
-func (n *needs) frame(from origin, v uint64) { n.add(from, Need{Value: v - n.sp, Relative: true}) }
+func (n *needs) frame(from origin, v uint64) {
+	if n.mem.inRest(v) {
+		n.add(from, Need{Value: v - n.mem.restAt, Relative: true, Rest: true})
+	} else {
+		n.add(from, Need{Value: v - n.mem.base, Relative: true})
+	}
+}
 
 func (n *needs) add(from origin, need Need) {
 	switch {

@@ -90,6 +90,10 @@ type Snapshot struct {
 	Regs []uint64
 	// Stack is memory from SP upwards.
 	Stack []byte
+	// Rest is memory from RestAt upwards: of another stack that this one goes on in, as
+	// where a signal has a stack of its own.
+	Rest   []byte
+	RestAt uint64
 	// Returns are the return addresses that a uretprobe has replaced, in
 	// any order.
 	Returns []Return

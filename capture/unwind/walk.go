@@ -4,9 +4,21 @@ import "encoding/binary"
 
 // memory is the part of a stack that was recorded.
 type memory struct {
-	base  uint64
-	bytes []byte
-	cut   bool // something was wanted that lies behind it
+	base   uint64
+	bytes  []byte
+	restAt uint64
+	rest   []byte // of another stack
+	cut    bool   // something was wanted that lies behind it
+}
+
+// holds reports whether an address is in memory, or is its end.
+func (m *memory) holds(addr uint64) bool {
+	return addr-m.base <= uint64(len(m.bytes)) || m.inRest(addr)
+}
+
+// inRest reports whether an address is in the rest only, or is its end.
+func (m *memory) inRest(addr uint64) bool {
+	return len(m.rest) > 0 && addr-m.restAt <= uint64(len(m.rest)) && addr-m.base > uint64(len(m.bytes))
 }
 
 // maxStack is what no stack is larger than.
@@ -14,15 +26,18 @@ const maxStack = 1 << 32
 
 // load reads size bytes as a number.
 func (m *memory) load(addr uint64, size int) (uint64, End) {
-	off := addr - m.base
-	if addr < m.base || off >= maxStack {
+	off, bytes := addr-m.base, m.bytes
+	if off >= uint64(len(bytes)) && len(m.rest) > 0 && addr-m.restAt < maxStack {
+		off, bytes = addr-m.restAt, m.rest
+	}
+	if off >= maxStack {
 		return 0, BadStep
 	}
-	if off >= uint64(len(m.bytes)) || uint64(len(m.bytes))-off < uint64(size) {
+	if off >= uint64(len(bytes)) || uint64(len(bytes))-off < uint64(size) {
 		m.cut = true
 		return 0, SnapshotEnd
 	}
-	b := m.bytes[off:]
+	b := bytes[off:]
 	switch size {
 	case 8:
 		return binary.LittleEndian.Uint64(b), 0
@@ -58,11 +73,11 @@ type walk struct {
 
 func (w *walk) start(space Space, snap *Snapshot) {
 	w.space, w.snap, w.arch = space, snap, &machines[snap.Arch]
-	w.mem = memory{base: snap.SP, bytes: snap.Stack}
+	w.mem = memory{base: snap.SP, bytes: snap.Stack, restAt: snap.RestAt, rest: snap.Rest}
 	w.pc, w.isReturn, w.entry = snap.PC, snap.Point == Returned, snap.Point == Entry
 	w.signaled = !w.isReturn
 	w.seen, w.away = Mapping{}, false
-	w.needs.start(snap.SP)
+	w.needs.start(&w.mem)
 	w.expr.needs = &w.needs
 	w.regs.known = 0
 	w.regs.set(w.arch.sp, snap.SP)
@@ -236,7 +251,7 @@ func (w *walk) byRule(r *rule) End {
 	}
 	if r.signal {
 		w.isReturn, w.signaled = false, true
-		w.away = newSP < w.mem.base || newSP-w.mem.base > uint64(len(w.mem.bytes))
+		w.away = !w.mem.holds(newSP)
 	}
 	return 0
 }
