@@ -16,16 +16,16 @@ import (
 // a row that is in the capture already is not added again.
 type Amender struct {
 	interner
-	r      *Reader
-	blocks []BlockInfo // that are kept
-	size   int64       // their bytes
-	copied []byte      // payload of the tables' copy, if there is one
-	fresh  [][]byte    // payloads of tables blocks
-	added  []byte      // sections of all of them, for the copy
-	edit   editor      // nil if what is kept stays as it is
-	strict bool        // what cannot be read is not kept
-	ends   map[StackID]StackEnd
-	counts map[string]uint64 // events by how their stacks end; nil if they are to stay
+	r        *Reader
+	blocks   []BlockInfo // that are kept
+	size     int64       // their bytes
+	copied   []byte      // payload of the tables' copy, if there is one
+	fresh    [][]byte    // payloads of tables blocks
+	added    []byte      // sections of all of them, for the copy
+	edit     editor      // nil if what is kept stays as it is
+	redacted *Redacted   // what cannot be read is not kept; nil: it is
+	ends     map[StackID]StackEnd
+	counts   map[string]uint64 // events by how their stacks end; nil if they are to stay
 }
 
 // Amend returns an Amender of a capture. The error is [ErrMalformed] where a block of

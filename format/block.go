@@ -94,7 +94,7 @@ type BlockInfo struct {
 	Offset       int64     // of the header in the file, bytes
 	Type         BlockType //
 	Codec        uint8     // 0 stored, 1 zstd
-	Major, Minor uint8     // format version of the writer
+	Major, Minor uint8     // format version of the writer; by the index, the latest that is known of the file
 	Seq          uint32    // blocks are numbered from 0
 	EventsBefore uint64    // ordinal of the first event, or of the next one
 	Events       int       // number of events

@@ -1,6 +1,9 @@
 package format
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // An editor decides what becomes of a block: of its payload, decompressed, it
 // returns what is to be there, which may be the same, or that the block is left out.
@@ -29,29 +32,37 @@ func (a *Amender) endWaiting() {
 
 // copyEdited writes the blocks that are kept, as they were edited. A block that did
 // not change keeps its bytes, and so does one that cannot be read, unless nothing
-// may be kept that was not looked at. What is left out leaves no gap in the sequence
-// numbers but where it could not be read.
+// may be kept that was not looked at: then its header stays, which tells what is lost, as it does for
+// damage between blocks. What is left out leaves no gap in the sequence numbers.
 func (a *Amender) copyEdited(s *sink) error {
 	var bufs buffers
 	var out []byte
 	gone := uint32(0)
 	kept := make([]BlockInfo, 0, len(a.blocks))
-	for i := range a.blocks {
-		b := a.blocks[i]
+	blocks := a.blocks
+	if a.redacted != nil {
+		blocks = withLost(blocks, a.r.between())
+	}
+	for i := range blocks {
+		b := blocks[i]
 		payload, err := a.r.payload.read(&b, &bufs)
-		if err != nil && (a.strict || !a.rawBytes(&b, &bufs)) {
-			continue // its loss is told by the numbers around it
-		}
 		edited, keep := payload, true
-		if err == nil {
+		switch {
+		case err == nil:
 			edited, keep = a.edit(&b, payload)
+		case a.redacted != nil:
+			a.redacted.Left++
+			b.leaveOut()
+			bufs.stored = nil
+		default:
+			keep = a.rawBytes(&b, &bufs)
 		}
 		if !keep {
 			gone++
 			continue
 		}
 		body := bufs.stored
-		if !same(edited, payload) {
+		if err == nil && !same(edited, payload) {
 			b.RawLen = len(edited)
 			if body = edited; b.Codec == codecZstd {
 				body = s.zstd.EncodeAll(edited, nil)
@@ -74,6 +85,51 @@ func (a *Amender) copyEdited(s *sink) error {
 	}
 	s.goOn(kept)
 	return nil
+}
+
+// leaveOut makes of a block one that tells only what is lost with it.
+func (b *BlockInfo) leaveOut() {
+	b.Codec, b.StoredLen, b.RawLen, b.crc = codecNone, 0, 1, checksum(nil)
+}
+
+// isLeftOut reports whether that was done.
+func (b *BlockInfo) isLeftOut() bool { return b.StoredLen == 0 && b.RawLen > 0 }
+
+// errLeftOut is what is wrong with such a block.
+var errLeftOut = fmt.Errorf("%w: it could not be read and was left out", ErrMalformed)
+
+// between is the damage between blocks, with what is known of it.
+func (r *Reader) between() []Damage {
+	return slices.DeleteFunc(r.Damage(), func(d Damage) bool {
+		return !slices.ContainsFunc(r.structural, func(s Damage) bool { return s.Offset == d.Offset })
+	})
+}
+
+// withLost puts blocks that are left out where events are missing between others.
+func withLost(blocks []BlockInfo, lost []Damage) []BlockInfo {
+	out := make([]BlockInfo, 0, len(blocks)+len(lost))
+	for i := range blocks {
+		b := &blocks[i]
+		for len(lost) > 0 && lost[0].Offset < b.Offset {
+			d := &lost[0]
+			lost = lost[1:]
+			if len(out) == 0 || d.Events <= 0 {
+				continue
+			}
+			last := &out[len(out)-1]
+			before, seq := last.EventsBefore+uint64(last.Events), last.Seq+1
+			for ; before < b.EventsBefore && seq < b.Seq; seq++ {
+				l := BlockInfo{Type: BlockEvents, Major: Major, Offset: d.Offset, Seq: seq, EventsBefore: before, kindBits: ^uint32(0)}
+				l.FirstTime, l.LastTime = d.From, max(d.From, d.To)
+				l.Events = int(min(b.EventsBefore-before, maxEvents))
+				l.leaveOut()
+				before += uint64(l.Events)
+				out = append(out, l)
+			}
+		}
+		out = append(out, *b)
+	}
+	return out
 }
 
 // rawBytes takes the stored bytes of a block as they are.

@@ -40,6 +40,17 @@ func (r *Reader) openIndexed() bool {
 	if err != nil || len(blocks) != int(index.Seq) {
 		return false
 	}
+	// An index does not tell versions. The last writer's is in the header of the index, the
+	// first one's in that of the first block.
+	minor := max(index.Minor, end.Minor)
+	if _, err := r.src.ReadAt(h[:], 0); err == nil {
+		if first, err := parseHeader(h[:], 0); err == nil {
+			minor = max(minor, first.Minor)
+		}
+	}
+	for i := range blocks {
+		blocks[i].Minor = minor
+	}
 	r.blocks = append(blocks, index, end)
 	return true
 }

@@ -63,6 +63,9 @@ func (p *payloads) read(b *BlockInfo, bufs *buffers) ([]byte, error) {
 	if int64(b.RawLen) > p.limit || int64(b.StoredLen) > p.limit+1024 {
 		return nil, fmt.Errorf("%w: payload of %d bytes", ErrLimit, b.RawLen)
 	}
+	if b.isLeftOut() {
+		return nil, errLeftOut
+	}
 	switch b.Type {
 	case BlockHeader, BlockSchema, BlockEnd:
 		if b.RawLen > maxJSON {

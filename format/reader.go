@@ -109,6 +109,11 @@ func (r *Reader) open() error {
 		r.blocks, r.structural = s.blocks, s.damage
 		r.damage = slices.Clone(s.damage)
 	}
+	for i := range r.blocks {
+		if b := &r.blocks[i]; b.isLeftOut() {
+			r.damaged(b, errLeftOut)
+		}
+	}
 	r.loadFacts()
 	r.loadTables()
 	r.boundDamage()
@@ -175,6 +180,15 @@ func (r *Reader) Trailer() (Trailer, bool) {
 
 // Blocks returns the blocks that were found, in file order.
 func (r *Reader) Blocks() []BlockInfo { return r.blocks }
+
+// Version returns the version of the format that the capture is of: that of its latest block,
+// as a later tcap may have added to it. 0.0 is unknown.
+func (r *Reader) Version() (major, minor uint8) {
+	for i := range r.blocks {
+		major, minor = r.blocks[i].Major, max(minor, r.blocks[i].Minor)
+	}
+	return major, minor
+}
 
 // Damage returns what could not be read so far, by offset: after Open, what
 // was wrong with the structure and the tables; after an iteration, also the

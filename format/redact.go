@@ -25,7 +25,7 @@ const redactedWord = "[redacted]"
 // complete when [Amender.WriteTo] has returned; EndStack is not to be called any more.
 func (a *Amender) Redact() *Redacted {
 	out := &Redacted{}
-	a.strict = true
+	a.redacted = out
 	a.size = a.blocks[len(a.blocks)-1].End() // what follows is no block
 	a.endWaiting()
 	var batch Batch

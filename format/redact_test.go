@@ -177,3 +177,53 @@ func TestRedactDamaged(t *testing.T) {
 		}
 	}
 }
+
+// TestRedactLost: events that are lost in a damaged file are missing from the redacted
+// one, too, which says so: of a block that cannot be read, and of one that is not even known
+// since its header and the index are damaged.
+func TestRedactLost(t *testing.T) {
+	file := secretCapture(t)
+	var hit, index BlockInfo
+	for _, b := range read(t, file).Blocks() {
+		switch b.Type {
+		case BlockEvents:
+			if hit.Events == 0 {
+				hit = b
+			}
+		case BlockIndex:
+			index = b
+		}
+	}
+	payload, header := bytes.Clone(file), bytes.Clone(file)
+	payload[hit.End()-1] ^= 1
+	header[hit.Offset+20] ^= 1
+	header[index.End()-1] ^= 1
+	for name, damaged := range map[string][]byte{"payload": payload, "header": header} {
+		before := read(t, damaged)
+		lost := len(events(t, read(t, file))) - len(events(t, before))
+		if lost != hit.Events {
+			t.Fatalf("%s: %d events lost, want %d", name, lost, hit.Events)
+		}
+		r, what := redact(t, damaged)
+		d := r.Damage()
+		if len(d) != 1 || d[0].Events != int64(lost) || d[0].To < hit.LastTime || d[0].From > hit.FirstTime || what.Left != 1 {
+			t.Errorf("%s: damage %+v, left out %d", name, d, what.Left)
+		}
+		if n := len(events(t, r)); n != len(events(t, before)) {
+			t.Errorf("%s: %d events, want %d", name, n, len(events(t, before)))
+		}
+		if again, _ := redact(t, out(t, r)); len(again.Damage()) != 1 || again.Damage()[0].Events != int64(lost) {
+			t.Errorf("%s: redacted once more: damage %+v", name, again.Damage())
+		}
+	}
+}
+
+// out are the bytes of a capture.
+func out(t *testing.T, r *Reader) []byte {
+	t.Helper()
+	file := make([]byte, r.Size())
+	if _, err := r.src.ReadAt(file, 0); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}

@@ -97,6 +97,21 @@ func TestFutureMinor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	if major, minor := r.Version(); major != Major || minor != 9 {
+		t.Errorf("version %d.%d, want %d.9", major, minor, Major)
+	}
+	if a, err := r.Amend(); err != nil {
+		t.Error(err)
+	} else {
+		a.Redact()
+		var out bytes.Buffer
+		if _, err := a.WriteTo(&out); err != nil {
+			t.Fatal(err)
+		}
+		if _, minor := read(t, out.Bytes()).Version(); minor != 9 {
+			t.Errorf("redacted, it is of version %d.%d", Major, minor)
+		}
+	}
 	got, events := 0, r.Events(Filter{})
 	for e, err := range events {
 		if err != nil {

@@ -305,43 +305,6 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// A flipped bit costs its block. It is named where it is met; the rest is read.
-func TestDamaged(t *testing.T) {
-	whole := writeCapture(t, 1000, 100)
-	r, err := format.Open(whole)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var hit format.BlockInfo
-	n := 0
-	for _, b := range r.Blocks() {
-		if b.Type == format.BlockEvents {
-			if n++; n == 5 {
-				hit = b
-			}
-		}
-	}
-	r.Close()
-	path := edit(t, whole, func(b []byte) []byte { b[hit.End()-1] ^= 1; return b })
-
-	o := tcap(t, "print", path)
-	all := tcap(t, "print", whole)
-	missing := strings.Count(all.stdout, "\n") - strings.Count(o.stdout, "\n")
-	at := fmt.Sprintf("offset %d", hit.Offset)
-	if o.code != exitOK || missing != hit.Events || !strings.Contains(o.stderr, at) || !strings.Contains(o.stderr, "100 events missing") {
-		t.Errorf("print: exit %d, %d events of the block's %d missing, stderr %q", o.code, missing, hit.Events, o.stderr)
-	}
-	if o := tcap(t, "print", "--strict", path); o.code != exitIncomplete {
-		t.Errorf("print --strict: exit %d", o.code)
-	}
-	if o := tcap(t, "verify", path); o.code != exitFailed || !strings.Contains(o.stdout, at) {
-		t.Errorf("verify: exit %d, %q", o.code, o.stdout)
-	}
-	if o := tcap(t, "analyze", "leaks", "--strict", path); o.code != exitIncomplete {
-		t.Errorf("analyze leaks --strict: exit %d", o.code)
-	}
-}
-
 func TestPrint(t *testing.T) {
 	path := writeCapture(t, 10, 0)
 	lines := func(args ...string) []string {

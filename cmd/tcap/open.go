@@ -30,6 +30,21 @@ func isEmpty(path string) bool {
 	return err == nil && fi.Size() == 0
 }
 
+// warnDamaged says of a capture that is about to be written anew what is missing in it.
+func warnDamaged(r *format.Reader, path string) {
+	const most = 20
+	damage := r.Damage()
+	for i := range damage[:min(most, len(damage))] {
+		fmt.Fprintf(os.Stderr, "tcap: warning: %s: damaged: %s\n", path, escape(describeDamage(r, &damage[i])))
+	}
+	if n := len(damage) - most; n > 0 {
+		fmt.Fprintf(os.Stderr, "tcap: warning: %s: %s more damaged parts\n", path, comma(n))
+	}
+	if _, clean := r.Trailer(); !clean {
+		fmt.Fprintf(os.Stderr, "tcap: warning: %s has no clean end: the recorder was killed, or the file was cut\n", path)
+	}
+}
+
 // output is where a report goes: stdout, or the file of -o.
 func output(path string) (io.Writer, func() error, error) {
 	if path == "" || path == "-" {

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/tcap-dev/tcap/format"
@@ -25,7 +26,8 @@ machine's name and its boot id.
 
 All else stays, and so does every report on it: events, times and numbers,
 names of programs, threads, files and functions, and network addresses. A part
-of the file that is damaged is left out. FILE stays as it is.`,
+of the file that is damaged is left out, and what was in it is told to be missing.
+FILE stays as it is.`,
 		Example: `  tcap redact run.tcap -o public.tcap`,
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, argv []string) error {
@@ -52,6 +54,7 @@ func redact(path, out string, force bool) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	warnDamaged(r, path)
 	what := a.Redact()
 	if err := a.CountEnds(); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -68,7 +71,7 @@ func taken(what *format.Redacted) string {
 	text := fmt.Sprintf("%s of stacks, %s texts (%s), command lines and the machine's name",
 		humanize.IBytes(uint64(what.SnapshotBytes)), humanize.Comma(int64(what.Texts)), humanize.IBytes(what.TextBytes))
 	if what.Left > 0 {
-		text += fmt.Sprintf(", and %s blocks that cannot be read", comma(what.Left))
+		text += ", and " + english.Plural(what.Left, "block", "") + " that cannot be read"
 	}
 	return text
 }

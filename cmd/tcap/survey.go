@@ -168,10 +168,11 @@ func survey(r *format.Reader) *summary {
 }
 
 func formatVersion(r *format.Reader) string {
-	for _, b := range r.Blocks() {
-		return fmt.Sprintf("%d.%d", b.Major, b.Minor)
+	major, minor := r.Version()
+	if major == 0 {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("%d.%d", major, minor)
 }
 
 // list makes JSON's [] of nothing.

@@ -38,7 +38,7 @@ for its file's name, each with and without .debug, also in usr/lib/debug, where
 an unpacked package has it; last at the module's own path on this machine. A file
 with another build-id is refused.
 
-Every event stays as it is. FILE is replaced when the new one is complete, or left
+Every event stays as it is, and so does what is damaged. FILE is replaced when the new one is complete, or left
 alone with -o.`,
 		Example: `  tcap symbolize run.tcap --debug-dir ./debug
   dpkg-deb -x prog-dbgsym.deb d && tcap symbolize run.tcap --debug-dir d -o named.tcap`,
@@ -56,6 +56,7 @@ alone with -o.`,
 					return usagef("--debug-dir %s: not a directory", dir)
 				}
 			}
+			warnDamaged(r, argv[0])
 			a, err := r.Amend()
 			if err != nil {
 				return fmt.Errorf("%s: %w", argv[0], err)
