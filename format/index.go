@@ -3,6 +3,7 @@ package format
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // The index lists every block before it, in file order:
@@ -46,13 +47,18 @@ func encodeIndex(dst []byte, blocks []BlockInfo) []byte {
 // minIndexEntry is the least that an entry takes, bytes.
 const minIndexEntry = 14
 
+// ofEnd is how many blocks the index does not list: itself and the end.
+const ofEnd = 2
+
 // decodeIndex reads an index of at most maxBlocks blocks, which must end at or
-// before limit.
+// before limit. The list has room for the [ofEnd] that it leaves out.
 func decodeIndex(payload []byte, limit int64, maxBlocks int) ([]BlockInfo, error) {
 	c := cursor{b: payload}
 	n := c.count(min(len(payload)/minIndexEntry, maxBlocks))
-	blocks := make([]BlockInfo, 0, n)
+	blocks := make([]BlockInfo, 0, n+ofEnd)
 	var end, first int64
+	var row [maxBlockTasks]TaskID
+	var known []TaskID // those of the block before, which mostly are those of the next
 	var events uint64
 	for i := range n {
 		b := BlockInfo{Type: BlockType(c.byte()), Codec: c.byte(), Major: Major, Seq: uint32(i), EventsBefore: events}
@@ -67,12 +73,16 @@ func decodeIndex(payload []byte, limit int64, maxBlocks int) ([]BlockInfo, error
 		b.kindBits = uint32(c.uvarint())
 		b.Kinds = kindSetFromBits(b.kindBits)
 		if tasks := c.count(maxBlockTasks + 1); tasks > 0 {
-			b.tasks = make([]TaskID, tasks-1)
+			list := row[:tasks-1]
 			var last TaskID
-			for j := range b.tasks {
+			for j := range list {
 				last += TaskID(c.uvarint())
-				b.tasks[j] = last
+				list[j] = last
 			}
+			if known == nil || !slices.Equal(known, list) {
+				known = append(make([]TaskID, 0, len(list)), list...)
+			}
+			b.tasks = known
 		}
 		if c.err != nil {
 			return nil, fmt.Errorf("index entry %d: %w", i, c.err)

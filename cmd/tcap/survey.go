@@ -148,7 +148,9 @@ func survey(r *format.Reader) *summary {
 	}
 	s.File.SnapshotBytes, s.File.SnapshotRawBytes = r.SnapshotBytes()
 	last := h.Start.Mono
-	for _, b := range r.Blocks() {
+	blocks := r.Blocks()
+	for i := range blocks { // of a large file there are many, to be copied
+		b := &blocks[i]
 		s.Events += uint64(b.Events)
 		if b.Events > 0 {
 			last = max(last, b.LastTime)
@@ -287,8 +289,9 @@ const maxNoteBlocks = 16
 // notes returns the recorder's warnings.
 func notes(r *format.Reader) []string {
 	f := format.Filter{Kinds: format.NewKindSet(format.KindNote)}
-	n := 0
-	for _, b := range r.Blocks() {
+	n, blocks := 0, r.Blocks()
+	for i := range blocks {
+		b := &blocks[i]
 		if b.Kinds.Has(format.KindNote) {
 			if n++; n == maxNoteBlocks {
 				f.To = b.LastTime
