@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -61,22 +66,16 @@ type programStat struct {
 	runs  uint64
 }
 
-// programStats are those of all programs in the kernel, the most expensive first.
-func programStats() ([]programStat, error) {
+// programStats are those of the programs that a process has open, the most expensive
+// first. Somebody else may be recording, too.
+func programStats(pid int) ([]programStat, error) {
+	ids, err := programsOf(pid)
+	if err != nil {
+		return nil, err
+	}
 	var list []programStat
-	for id := ebpf.ProgramID(0); ; {
-		next, err := ebpf.ProgramGetNextID(id)
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		id = next
+	for id := range ids {
 		p, err := ebpf.NewProgramFromID(id)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
 		if err != nil {
 			return nil, err
 		}
@@ -89,4 +88,34 @@ func programStats() ([]programStat, error) {
 	}
 	slices.SortStableFunc(list, func(a, b programStat) int { return int(b.spent - a.spent) })
 	return list, nil
+}
+
+// programsOf are the programs behind a process's file descriptors, its links' among
+// them.
+func programsOf(pid int) (map[ebpf.ProgramID]bool, error) {
+	dir := fmt.Sprintf("/proc/%d/fdinfo", pid)
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	ids := map[ebpf.ProgramID]bool{}
+	for _, fd := range fds {
+		text, err := os.ReadFile(filepath.Join(dir, fd.Name()))
+		if errors.Is(err, fs.ErrNotExist) { // closed meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for line := range bytes.Lines(text) {
+			if v, ok := bytes.CutPrefix(line, []byte("prog_id:")); ok {
+				id, err := strconv.ParseUint(string(bytes.TrimSpace(v)), 10, 32)
+				if err != nil {
+					return nil, err
+				}
+				ids[ebpf.ProgramID(id)] = true
+			}
+		}
+	}
+	return ids, nil
 }

@@ -211,7 +211,7 @@ func (b *bench) breakdown(l load, server []string) error {
 	served, errAfter := cpuTimes(server)
 	time.Sleep(100 * time.Millisecond) // what is in the ring belongs to the load
 	after, errCPU := cpuTime(rec)
-	programs, errProgs := programStats()
+	programs, errProgs := programStats(rec)
 	if err := errors.Join(errBefore, errServed, errRun, errAfter, errCPU, errProgs, stop()); err != nil {
 		return err
 	}
