@@ -12,6 +12,10 @@ type ends struct {
 	at         time.Time // the end by Options.Duration; zero for none
 	unwatch    func() bool
 	interrupts int
+
+	asked chan Interrupt // those of Options.Interrupts, each of which rings the bell
+	quit  chan struct{}
+	done  chan struct{} // the goroutine that hands them over has ended
 }
 
 func newEnds(ctx context.Context, r *recorder) *ends {
@@ -20,10 +24,35 @@ func newEnds(ctx context.Context, r *recorder) *ends {
 		e.at = time.Now().Add(d)
 	}
 	e.unwatch = context.AfterFunc(ctx, r.ring.wake)
+	e.asked, e.quit, e.done = make(chan Interrupt, 1), make(chan struct{}), make(chan struct{})
+	go e.handOver()
 	return e
 }
 
-func (e *ends) stop() { e.unwatch() }
+func (e *ends) stop() {
+	e.unwatch()
+	close(e.quit)
+	<-e.done
+}
+
+// handOver wakes the recording for each interrupt: it sleeps for a tenth of a second,
+// which somebody who presses Ctrl-C notices.
+func (e *ends) handOver() {
+	defer close(e.done)
+	for {
+		select {
+		case in := <-e.r.opts.Interrupts:
+			select {
+			case e.asked <- in:
+				e.r.ring.wake()
+			case <-e.quit:
+				return
+			}
+		case <-e.quit:
+			return
+		}
+	}
+}
 
 // left is how long the recording may sleep at most.
 func (e *ends) left(most time.Duration) time.Duration {
@@ -45,7 +74,7 @@ func (e *ends) reached() string {
 		return EndCommand
 	case <-e.ctx.Done():
 		return EndInterrupt
-	case in := <-r.opts.Interrupts:
+	case in := <-e.asked:
 		if e.interrupt(in) {
 			return EndInterrupt
 		}

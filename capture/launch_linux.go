@@ -61,6 +61,10 @@ func (c *command) hold(path string, argv []string) {
 	c.process = p
 	var ws unix.WaitStatus
 	if _, err := wait4(p.Pid, &ws); err != nil || !ws.Stopped() {
+		if err != nil { // it may be there, and would run as soon as tcap lets go of it
+			p.Kill()
+			_, _ = wait4(p.Pid, new(unix.WaitStatus))
+		}
 		c.ready <- fmt.Errorf("hold pid %d: wait status %#x: %v", p.Pid, ws, err)
 		return
 	}
