@@ -3,6 +3,7 @@ package tcp
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -35,7 +36,9 @@ func TestManyShort(t *testing.T) {
 	srv.do("close 0")
 	r.until("the end of all", func() bool { return left(t, r.objs.Connections) == 0 })
 
-	conns := r.conns()
+	// On a machine that stands still for a second a SYN and ACK goes again. Two
+	// answers to it can make two children, of which one is given up at once.
+	conns := slices.DeleteFunc(r.conns(), func(c *conn) bool { return c.transitions() == "3>7" })
 	if len(conns) != 2*n {
 		t.Errorf("%d connections, want %d", len(conns), 2*n)
 	}
