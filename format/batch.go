@@ -35,6 +35,8 @@ type Batch struct {
 	data       [256][]byte
 	dataKind   [256]int8 // by kind: field of TypeBytes + 1
 	constants  []constant
+	sameTask   []TaskID // what Task is part of when all are the same, and else
+	manyTasks  []TaskID
 	scratch    []uint64 // a column on its way
 	arena      []uint64 // of all values
 	need       int      // of the arena, by this block

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,7 +45,7 @@ func (b *Batch) reset(n int) {
 		b.escapes[k], b.times[k] = nil, nil
 	}
 	b.rowCount, b.birthKind, b.freedKind, b.dataKind = [256]uint32{}, [256]int8{}, [256]int8{}, [256]int8{}
-	b.Kind, b.Row, b.Time, b.Task = b.Kind[:0], b.Row[:0], b.Time[:0], b.Task[:0]
+	b.Kind, b.Row, b.Time, b.Task = b.Kind[:0], b.Row[:0], b.Time[:0], nil
 	b.births, b.displaced, b.hasPlace, b.place = b.births[:0], nil, false, transNone
 	if cap(b.arena) < b.need { // what the block before took
 		b.arena = make([]uint64, 0, b.need)
@@ -128,36 +129,70 @@ func (b *Batch) common(field, enc byte, rows int, body []byte) error {
 	if field == fieldKind && len(b.Kind) != 0 {
 		return fmt.Errorf("%w: twice", ErrMalformed)
 	}
-	var vals []uint64
-	if field == fieldDisplaced {
-		vals = b.alloc(rows)
-	} else {
-		b.scratch = slices.Grow(b.scratch[:0], rows)
-		vals = b.scratch[:rows]
-	}
-	if err := decodeColumn(vals, enc, body); err != nil {
-		return err
-	}
 	switch field {
 	case fieldKind:
-		b.Kind = slices.Grow(b.Kind[:0], rows)[:rows]
-		b.Row = slices.Grow(b.Row[:0], rows)[:rows]
+		return b.kinds(rows, enc, body)
+	case fieldTask:
+		return b.tasks(rows, enc, body)
+	}
+	return b.extra(&b.displaced, rows, enc, body)
+}
+
+// kinds decodes the kind of each event, and numbers those of each kind.
+func (b *Batch) kinds(rows int, enc byte, body []byte) error {
+	b.Kind = slices.Grow(b.Kind[:0], rows)[:rows]
+	if enc == encPlanes|transNone && len(body) == 1+rows && body[0] == 1 && bytes.IndexByte(body, 255) < 0 {
+		for i, v := range body[1:] { // as they mostly are: there is no need to make numbers of the bytes
+			b.Kind[i] = Kind(v)
+		}
+	} else if vals, err := b.numbers(rows, enc, body); err != nil {
+		b.Kind = b.Kind[:0]
+		return err
+	} else {
 		for i, v := range vals {
 			if v > 255 {
 				return fmt.Errorf("%w: kind %d", ErrMalformed, v)
 			}
-			b.Kind[i], b.Row[i] = Kind(v), b.rowCount[v]
-			b.rowCount[v]++
+			b.Kind[i] = Kind(v)
 		}
-	case fieldTask:
-		b.Task = slices.Grow(b.Task[:0], rows)[:rows]
-		for i, v := range vals {
-			b.Task[i] = TaskID(v)
-		}
-	case fieldDisplaced:
-		b.displaced = vals
+	}
+	b.Row = slices.Grow(b.Row[:0], rows)[:rows]
+	for i, k := range b.Kind {
+		b.Row[i] = b.rowCount[k]
+		b.rowCount[k]++
 	}
 	return nil
+}
+
+// tasks decodes the task of each event. Where all have the same, what the block
+// before had may do.
+func (b *Batch) tasks(rows int, enc byte, body []byte) error {
+	if v, ok := constantColumn(TypeUint, enc, body); ok {
+		if len(b.sameTask) < rows || rows > 0 && b.sameTask[0] != TaskID(v) {
+			b.sameTask = slices.Grow(b.sameTask[:0], rows)[:rows]
+			for i := range b.sameTask {
+				b.sameTask[i] = TaskID(v)
+			}
+		}
+		b.Task = b.sameTask[:rows]
+		return nil
+	}
+	vals, err := b.numbers(rows, enc, body)
+	if err != nil {
+		return err
+	}
+	b.manyTasks = slices.Grow(b.manyTasks[:0], rows)[:rows]
+	b.Task = b.manyTasks
+	for i, v := range vals {
+		b.Task[i] = TaskID(v)
+	}
+	return nil
+}
+
+// numbers decodes a column that is valid until the next one is.
+func (b *Batch) numbers(rows int, enc byte, body []byte) ([]uint64, error) {
+	b.scratch = slices.Grow(b.scratch[:0], rows)[:rows]
+	return b.scratch, decodeColumn(b.scratch, enc, body)
 }
 
 // fillMissing gives the kinds that this package knows zeros for those of their

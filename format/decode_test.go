@@ -3,6 +3,7 @@ package format
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -83,6 +84,64 @@ func TestDecodeRefuses(t *testing.T) {
 			if col := b.Cols[k][f]; len(col) != 1 {
 				t.Errorf("field %d of kind %d, which the block may lack, has %d rows", f, k, len(col))
 			}
+		}
+	}
+}
+
+// TestDecodeTasks: a batch that is used again has the tasks of its block, whether the
+// blocks before it had one task or many, more events or none.
+func TestDecodeTasks(t *testing.T) {
+	all := func(task byte, n byte) []byte { return []byte{0, fieldTask, byte(TypeUint), encConst, n, 1, task} }
+	same := func(k Kind, n int) []byte {
+		return column(0, fieldKind, TypeUint, 0, slices.Repeat([]byte{byte(k)}, n)...)
+	}
+	times := func(k Kind, n int) []byte { return column(k, fieldTime, TypeInt, 0, make([]byte, n)...) }
+	var b Batch
+	for i, c := range []struct {
+		tasks []TaskID
+		bytes []byte
+	}{
+		{nil, nil},
+		{[]TaskID{7, 7}, all(7, 2)},
+		{[]TaskID{7, 7, 7}, all(7, 3)},
+		{[]TaskID{1, 2, 3, 4}, column(0, fieldTask, TypeUint, 0, 1, 2, 3, 4)},
+		{nil, all(5, 0)},
+		{[]TaskID{7}, all(7, 1)},
+		{[]TaskID{9}, all(9, 1)},
+		{[]TaskID{7, 7, 7}, all(7, 3)},
+		{[]TaskID{9, 9, 9}, all(9, 3)},
+		{[]TaskID{8, 6}, column(0, fieldTask, TypeUint, 0, 8, 6)},
+		{[]TaskID{9, 9}, all(9, 2)},
+	} {
+		n := len(c.tasks)
+		b.Info = BlockInfo{Events: n}
+		payload := c.bytes
+		if n > 0 {
+			payload = join(same(KindComm, n), c.bytes, times(KindComm, n))
+		}
+		if err := b.decode(payload); err != nil {
+			t.Fatalf("block %d: %v", i, err)
+		}
+		if !slices.Equal(b.Task, c.tasks) {
+			t.Errorf("block %d has tasks %v, want %v", i, b.Task, c.tasks)
+		}
+	}
+}
+
+// TestDecodeKinds: kinds are the same in every encoding that can hold them.
+func TestDecodeKinds(t *testing.T) {
+	want := []Kind{KindFree, 255, KindFree, 254}
+	wide := []byte{0, fieldKind, byte(TypeUint), encPlanes, 4, 1 + 2*4, 2}
+	wide = append(append(wide, byte(KindFree), 255, byte(KindFree), 254), 0, 0, 0, 0)
+	narrow := []byte{0, fieldKind, byte(TypeUint), encPlanes, 4, 1 + 4 + 2, 1}
+	narrow = append(append(narrow, byte(KindFree), 255, byte(KindFree), 254), 255, 1)
+	for name, kinds := range map[string][]byte{"two planes": wide, "one plane": narrow} {
+		b := Batch{Info: BlockInfo{Events: 4}}
+		err := b.decode(join(kinds, column(0, fieldTask, TypeUint, 0, 1, 1, 1, 1),
+			column(KindFree, fieldTime, TypeInt, 0, 1, 1), column(255, fieldTime, TypeInt, 0, 1), column(254, fieldTime, TypeInt, 0, 1),
+			column(KindFree, FreeAddr, TypeFreed, 0, 0, 0), column(KindFree, fieldEscape, TypeAddr, 0, 1, 2)))
+		if err != nil || !slices.Equal(b.Kind, want) || !slices.Equal(b.Row, []uint32{0, 0, 1, 0}) {
+			t.Errorf("%s: %v, kinds %v, rows %v", name, err, b.Kind, b.Row)
 		}
 	}
 }

@@ -63,6 +63,7 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 				return err
 			}
 			warnUnrecorded(r, a.Pack, "analyze "+a.Name)
+			hugePages()
 			// Decoded blocks are large and few: collecting twice as often costs
 			// nothing measurable and takes a quarter off the peak memory.
 			debug.SetGCPercent(50)
