@@ -97,6 +97,11 @@ const settleNs = int64(1e9)
 // 100 MiB. Only a capture that lost most of its frees has so many.
 const maxHeld = 1 << 20
 
+// maxHeldAt bounds those at one address, which are searched one by one. A realloc in
+// progress can have as many after it as other threads were handed its old address, had
+// it moved on and lost it again meanwhile: a few.
+const maxHeldAt = 64
+
 func newMatcher(sink blockSink, pid func(task uint32) uint32) *matcher {
 	m := &matcher{
 		sink:      sink,
@@ -250,6 +255,10 @@ func (m *matcher) birth(o *op) {
 func (m *matcher) displace(s *space, o *op, old block) {
 	s.bury(o.addr, &old, m.ord(o))
 	k := blockKey{o.addr, o.space}
+	if list := m.displaced[k]; len(list) == maxHeldAt {
+		m.infer(&list[0])
+		m.displaced[k] = append(list[:0], list[1:]...)
+	}
 	m.displaced[k] = append(m.displaced[k], displacedBlock{old, o.time})
 	if m.held++; m.held > maxHeld {
 		m.settle(maxTime)
@@ -330,9 +339,7 @@ func (m *matcher) settle(t int64) {
 				keep = append(keep, *d)
 				continue
 			}
-			m.inferred++
-			m.held--
-			m.died(&d.block, d.at, 0)
+			m.infer(d)
 		}
 		if len(keep) == 0 {
 			delete(m.displaced, k)
@@ -340,6 +347,13 @@ func (m *matcher) settle(t int64) {
 			m.displaced[k] = keep
 		}
 	}
+}
+
+// infer ends a displaced block by a free that the file does not have.
+func (m *matcher) infer(d *displacedBlock) {
+	m.inferred++
+	m.held--
+	m.died(&d.block, d.at, 0)
 }
 
 // finish ends the blocks that are still live when the capture ends, at time t.

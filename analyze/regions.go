@@ -69,6 +69,10 @@ const (
 	// longestOwed is how long an end is waited for. It comes when its thread has
 	// gone the last steps of the call; later, it was lost.
 	longestOwed = int64(time.Second)
+
+	// maxOwed bounds the ends that an address space waits for. Each is of a thread that is
+	// between the kernel's work and its record.
+	maxOwed = 1 << 10
 )
 
 func newRegionTracker(c *leakCollector) *regionTracker {
@@ -116,6 +120,9 @@ func (t *regionTracker) event(e *format.Event, space uint32) {
 // owe notes what lives where a new range is born.
 func (t *regionTracker) owe(tree *btree.BTreeG[region], space uint32, addr, length uint64, now int64) {
 	for _, r := range cut(tree, addr, length) {
+		if list := t.owed[space]; len(list) == maxOwed {
+			t.owed[space] = append(list[:0], list[1:]...)
+		}
 		t.owed[space] = append(t.owed[space], owedEnd{r, now})
 	}
 }

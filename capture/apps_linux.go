@@ -211,12 +211,13 @@ const (
 	trialEnough = 16  // after so many, a half that fails is enough
 )
 
-// passes reports whether a call is to be recorded.
+// passes reports whether a call is to be recorded. One that fails a check is, as long
+// as most do not: it was made, and what was read of it is marked as not readable.
 func (t *trial) passes(c *callProbes, s *callSite) (bool, error) {
 	if t.refused {
 		return false, nil
 	}
-	if t.seen >= trialCalls && t.bad == 0 {
+	if t.seen >= trialCalls {
 		return true, nil
 	}
 	t.seen++
@@ -225,32 +226,33 @@ func (t *trial) passes(c *callProbes, s *callSite) (bool, error) {
 	}
 	t.bad++
 	if t.seen < trialEnough || t.bad*2 < t.seen {
-		return false, nil
+		return true, nil
 	}
 	t.refused = true
-	return false, c.r.note(true, fmt.Sprintf("probe %s of pack %s reads what cannot be (%d of the first %d calls): the program is built or laid out as no version that the pack knows, so nothing of it is recorded",
+	return false, c.r.note(true, fmt.Sprintf("probe %s of pack %s reads what cannot be (%d of the first %d calls): the program is built or laid out as no version that the pack knows, so no more of it is recorded",
 		s.name(), s.spec.Pack, t.bad, t.seen))
 }
 
 // good holds the decoded arguments of a call against the checks. One that could
-// not be read is not good.
+// not be read is not good, and one that is not good becomes one that could not be
+// read: rubbish is never told.
 func (t *trial) good(c *callProbes, s *callSite) bool {
+	good := true
 	for _, check := range t.checks {
 		i := slices.IndexFunc(s.program.Args, func(a format.Argument) bool { return a.Name == check.Arg })
-		if i < 0 {
-			continue
-		}
-		a := &c.args[i]
-		switch {
-		case a.Fault:
-			return false
-		case check.Text != nil:
-			if !check.Text.Match(a.Text) {
-				return false
-			}
-		case int64(a.Num) < check.Min || int64(a.Num) > check.Max:
-			return false
+		if i >= 0 && !holds(&check, &c.args[i]) {
+			c.args[i], good = format.Arg{Fault: true}, false
 		}
 	}
-	return true
+	return good
+}
+
+func holds(check *pack.Check, a *format.Arg) bool {
+	switch {
+	case a.Fault:
+		return false
+	case check.Text != nil:
+		return check.Text.Match(a.Text)
+	}
+	return int64(a.Num) >= check.Min && int64(a.Num) <= check.Max
 }

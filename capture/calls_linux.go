@@ -314,7 +314,7 @@ func (r *recorder) called(rec []byte) error {
 	c := r.calls
 	switch {
 	case c == nil || h.Aux > uint32(len(c.sites)):
-		return fmt.Errorf("record of a call of probe %d, which is not recorded", h.Aux)
+		return fmt.Errorf("%w: a call of probe %d, which is not recorded", bpf.ErrRecord, h.Aux)
 	case h.Aux == 0:
 		c.unentered++
 		return nil
@@ -335,7 +335,7 @@ func (c *callProbes) tellCall(s *callSite, rec []byte) error {
 	var err error
 	c.args, err = s.program.Decode(rec, c.args[:0], func(addr uint64) format.FrameID { return r.stacks.symbol(addr, space) })
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.name(), err)
+		return fmt.Errorf("%w: %s: %w", bpf.ErrRecord, s.name(), err)
 	}
 	s.hits++
 	if len(s.trial.checks) > 0 && head.Hdr.Fn != uint8(bpf.RawOutcomeCallUnentered) {

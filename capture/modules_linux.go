@@ -198,7 +198,7 @@ func (ms *modules) close() {
 
 // openSame opens a path if it is still the inode that was mapped.
 func openSame(path string, inode uint64) *os.File {
-	f, err := os.Open(filepath.Clean(path))
+	f, err := symbol.OpenRegular(filepath.Clean(path))
 	if err != nil {
 		return nil
 	}

@@ -275,7 +275,8 @@ func loadError(err error) error {
 	return fmt.Errorf("load BPF programs: %w", err)
 }
 
-// targetPids are the processes to follow that exist now.
+// targetPids are the processes to follow that exist now: those that were asked for,
+// and their descendants. nginx's master does nothing; who names it wants its workers.
 func (r *recorder) targetPids() ([]uint32, error) {
 	var pids []uint32
 	for _, p := range r.opts.Pids {
@@ -296,8 +297,22 @@ func (r *recorder) targetPids() ([]uint32, error) {
 			}
 		}
 	}
+	for i := 0; i < len(pids); i++ {
+		pids = append(pids, childrenOf(pids[i])...)
+	}
 	slices.Sort(pids)
 	return slices.Compact(pids), nil
+}
+
+// childrenOf are the children that a process has now, but for tcap, which a shell may
+// be told to record that it was started from.
+func childrenOf(pid uint32) (list []uint32) {
+	for _, child := range probe.Children(int(pid)) {
+		if child != os.Getpid() {
+			list = append(list, uint32(child))
+		}
+	}
+	return list
 }
 
 // attach makes the kernel tell of the targets, from the general to the
@@ -320,11 +335,8 @@ func (r *recorder) attach() ([]uint32, error) {
 			}
 		}
 	}
-	for _, pid := range pids {
-		if err := r.objs.Targets.Put(pid, uint8(1)); err != nil {
-			return nil, fmt.Errorf("follow pid %d: %w", pid, err)
-		}
-		r.alive[pid] = true
+	if pids, err = r.follow(pids); err != nil {
+		return nil, err
 	}
 	if err := r.attachPacks(); err != nil {
 		return nil, err
@@ -341,6 +353,24 @@ func (r *recorder) attach() ([]uint32, error) {
 	}
 	if r.tcp == nil && r.calls == nil && r.heap != nil && r.heap.broken != nil {
 		return nil, fmt.Errorf("nothing could be recorded: %w", r.heap.broken)
+	}
+	return pids, nil
+}
+
+// follow makes targets of processes, and of the children that they got before the
+// programs knew them. The programs tell of those that come after.
+func (r *recorder) follow(pids []uint32) ([]uint32, error) {
+	for i := 0; i < len(pids); i++ {
+		if err := r.objs.Targets.Put(pids[i], uint8(1)); err != nil {
+			return nil, fmt.Errorf("follow pid %d: %w", pids[i], err)
+		}
+		r.alive[pids[i]] = true
+		for _, child := range childrenOf(pids[i]) {
+			var told uint8
+			if !slices.Contains(pids, child) && errors.Is(r.objs.Targets.Lookup(child, &told), ebpf.ErrKeyNotExist) {
+				pids = append(pids, child)
+			}
+		}
 	}
 	return pids, nil
 }

@@ -77,7 +77,8 @@ func (h *targetProbes) named(pid uint32, comm string, since int64) error {
 }
 
 // failed deals with a probe that could not be set: it is named, and fatal only
-// where the pack was asked for by name.
+// where the pack was asked for by name and nothing is recorded yet: a process that
+// comes later and cannot be probed is no reason to end what goes well.
 func (h *targetProbes) failed(err error) error {
 	if vanished(err) {
 		return nil
@@ -86,7 +87,7 @@ func (h *targetProbes) failed(err error) error {
 		err = fmt.Errorf("%w: `tcap doctor` says what is missing", err)
 	}
 	h.broken = err
-	if h.wanted {
+	if h.wanted && h.r.begun == 0 {
 		return fmt.Errorf("pack %s: %w", h.pack, err)
 	}
 	return h.warn(err.Error())

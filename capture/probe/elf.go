@@ -7,9 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/tcap-dev/tcap/capture/symbol"
 )
 
 // Limits on what is read of an ELF file, which may have been made to harm.
@@ -44,14 +45,11 @@ type ELF struct {
 
 // OpenELF opens the file at path.
 func OpenELF(path string) (*ELF, error) {
-	f, err := os.Open(path)
+	f, err := symbol.OpenRegular(path)
 	if err != nil {
-		return nil, fmt.Errorf("open ELF file: %w", err)
+		return nil, fmt.Errorf("read ELF file: %w", err)
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("open ELF file %s: it is not a regular file", path)
-	}
 	var e *ELF
 	if err == nil {
 		e, err = NewELF(f, info.Size(), path)

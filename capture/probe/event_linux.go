@@ -10,6 +10,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/tcap-dev/tcap/capture/symbol"
 )
 
 // removeTimeout bounds the wait for the kernel to finish closing an event's
@@ -103,7 +105,7 @@ func (att *Attachment) define(event string, files map[string]*os.File) error {
 	file := files[att.point.Path]
 	if file == nil {
 		var err error
-		if file, err = os.Open(att.point.Path); err != nil {
+		if file, err = symbol.OpenRegular(att.point.Path); err != nil {
 			return err
 		}
 		files[att.point.Path] = file

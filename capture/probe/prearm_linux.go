@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+
+	"github.com/tcap-dev/tcap/capture/symbol"
 )
 
 const (
@@ -292,7 +294,7 @@ func (s *librarySearch) readFile(file string, limit int64) []byte {
 }
 
 func readLimited(file string, limit int64) ([]byte, error) {
-	f, err := os.Open(file)
+	f, err := symbol.OpenRegular(file)
 	if err != nil {
 		return nil, err
 	}

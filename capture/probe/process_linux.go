@@ -69,7 +69,10 @@ func readMaps(pid int) ([]symbol.Mapping, error) {
 // ReadObject reads an ELF file's allocator. A file of another kind, mapped
 // executable all the same, has none.
 func ReadObject(open, path string, executable bool) (Object, error) {
-	f, err := os.Open(open)
+	f, err := symbol.OpenRegular(open)
+	if errors.Is(err, symbol.ErrNotRegular) {
+		return Object{}, nil
+	}
 	if err != nil {
 		return Object{}, fmt.Errorf("look for an allocator in %s: %w", path, err)
 	}
@@ -78,7 +81,7 @@ func ReadObject(open, path string, executable bool) (Object, error) {
 	if err != nil {
 		return Object{}, fmt.Errorf("look for an allocator in %s: %w", path, err)
 	}
-	if !info.Mode().IsRegular() || !hasELFMagic(f) {
+	if !hasELFMagic(f) {
 		return Object{}, nil
 	}
 	e, err := NewELF(f, info.Size(), open)

@@ -95,7 +95,7 @@ func (a *Attacher) add(pid int, child bool) error {
 	}
 	t := &target{a: a, pid: pid, birth: birth, child: child, older: map[int]bool{}, pins: map[int]int{}}
 	if !child {
-		for _, child := range children(pid) {
+		for _, child := range Children(pid) {
 			t.older[child] = true
 		}
 	}
@@ -149,7 +149,7 @@ func (t *target) family() []int {
 	all := []int{t.pid}
 	seen := map[int]bool{t.pid: true}
 	for i := 0; i < len(all); i++ {
-		for _, child := range children(all[i]) {
+		for _, child := range Children(all[i]) {
 			if !seen[child] && !t.older[child] {
 				seen[child] = true
 				all = append(all, child)
@@ -354,9 +354,9 @@ func threads(pid int) ([]int, error) {
 	return tids, nil
 }
 
-// children lists the processes whose parent is pid. It reads
+// Children lists the processes whose parent is pid. It reads
 // /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN, which distributions set).
-func children(pid int) []int {
+func Children(pid int) []int {
 	tids, err := threads(pid)
 	if err != nil {
 		return nil

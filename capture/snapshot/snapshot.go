@@ -54,7 +54,7 @@ func (s *Snapshot) whole(stackSize int) bool {
 func Decode(rec []byte) (Snapshot, error) {
 	const head = int(unsafe.Offsetof(bpf.RawSnapshot{}.Words))
 	if len(rec) < head+8*savedRegs {
-		return Snapshot{}, fmt.Errorf("snapshot record of %d bytes", len(rec))
+		return Snapshot{}, fmt.Errorf("%w: a snapshot of %d bytes", bpf.ErrRecord, len(rec))
 	}
 	// Only the head of the record is looked at as one.
 	raw := (*bpf.RawSnapshot)(unsafe.Pointer(unsafe.SliceData(rec)))

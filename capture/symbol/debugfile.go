@@ -58,7 +58,7 @@ func buildIDPath(dir string, id []byte) string {
 
 // openDebug opens a debug file; id, when given, must be its build-id.
 func openDebug(path string, id []byte) (*os.File, *elf.File) {
-	file, err := openPath(path)
+	file, err := OpenRegular(path)
 	if err != nil {
 		return nil, nil
 	}

@@ -63,7 +63,7 @@ func (r *Resolver) Find(path, buildID string, address func(uint64) (uint64, bool
 	if best == nil {
 		return nil, others, ErrNotFound
 	}
-	m := r.Module(func() (*os.File, error) { return openPath(best.path) }, best.path)
+	m := r.Module(func() (*os.File, error) { return OpenRegular(best.path) }, best.path)
 	if best.hasCode {
 		return m, others, nil
 	}
@@ -89,7 +89,7 @@ func (r *Resolver) FindCode(path, buildID string) (*os.File, []Mismatch, error) 
 			others = append(others, *mismatch)
 		}
 		if f != nil && f.hasCode {
-			file, err := openPath(f.path)
+			file, err := OpenRegular(f.path)
 			return file, others, err
 		}
 	}
@@ -151,7 +151,7 @@ type findable struct {
 // examine looks at a file, which may not be there. A mismatch is another
 // module's.
 func examine(path string, id []byte) (*findable, *Mismatch) {
-	file, err := openPath(path)
+	file, err := OpenRegular(path)
 	if err != nil {
 		return nil, nil
 	}

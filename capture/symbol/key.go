@@ -32,6 +32,9 @@ func keyOf(f *os.File) (fileKey, error) {
 	}, nil
 }
 
+// ErrNotRegular says that a file is a directory, a pipe or a device.
+var ErrNotRegular = errors.New("not a regular file")
+
 // openRegular opens a module and refuses what is no regular file: reading a
 // device or a pipe could block the recorder for ever.
 func openRegular(open func() (*os.File, error)) (*os.File, error) {
@@ -46,14 +49,14 @@ func openRegular(open func() (*os.File, error)) (*os.File, error) {
 	}
 	if !info.Mode().IsRegular() {
 		f.Close()
-		return nil, fmt.Errorf("open module: %s is not a regular file", f.Name())
+		return nil, fmt.Errorf("open module: %s is %w", f.Name(), ErrNotRegular)
 	}
 	return f, nil
 }
 
-// openPath opens a debug file. O_NONBLOCK keeps a pipe in its place from
-// blocking the open itself.
-func openPath(path string) (*os.File, error) {
+// OpenRegular opens a file that is of somebody else's choice, and refuses what is not
+// a regular one. O_NONBLOCK keeps a pipe in its place from blocking the open itself.
+func OpenRegular(path string) (*os.File, error) {
 	return openRegular(func() (*os.File, error) {
 		return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	})

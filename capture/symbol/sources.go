@@ -114,7 +114,7 @@ type fileRef struct {
 }
 
 func (r fileRef) open() (*os.File, *elf.File, error) {
-	file, err := openPath(r.path)
+	file, err := OpenRegular(r.path)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -76,7 +76,7 @@ func trimDebug(path string) string {
 
 // read reads the .dwo sections of a file and, of a package, its index.
 func (s *splitFiles) read(place string) (sections srcline.Sections, index []byte, ok bool) {
-	file, err := openPath(place)
+	file, err := OpenRegular(place)
 	if err != nil {
 		return sections, nil, false
 	}

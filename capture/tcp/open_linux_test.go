@@ -354,7 +354,7 @@ func TestListener(t *testing.T) {
 // Of MPTCP, the TCP connections below it are recorded.
 func TestMultipath(t *testing.T) {
 	if _, err := os.Stat("/proc/sys/net/mptcp/enabled"); err != nil {
-		t.Skip("this kernel has no MPTCP")
+		kerneltest.Skip(t, "this kernel has no MPTCP")
 	}
 	srv := cast(t, "srv", stage{fresh: true})
 	cli := cast(t, "cli", stage{with: srv})

@@ -72,7 +72,7 @@ redis, mysql, ...) is recorded, too, if it is a target or, without one, runs;
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVarP(&f.output, "output", "o", "", "write the capture to `FILE`")
-	fl.IntSliceVarP(&f.pids, "pid", "p", nil, "follow process `PID` and its children (repeatable)")
+	fl.IntSliceVarP(&f.pids, "pid", "p", nil, "follow process `PID` and its children, those it has included (repeatable)")
 	fl.StringSliceVar(&f.comms, "comm", nil, "follow processes called `NAME`, now and when they appear (repeatable)")
 	fl.StringArrayVarP(&f.events, "event", "e", nil, "record only these: a `PACK` ("+strings.Join(append(capture.PackNames(), pack.Names()...), ", ")+"), a pack's file, or a declared probe, uprobe:PATH:FUNCTION(...) (repeatable)")
 	fl.DurationVarP(&f.duration, "duration", "d", 0, "end after this `TIME`, as in 30s")

@@ -293,7 +293,7 @@ func onTerminal(t *testing.T, columns uint16, args ...string) string {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		t.Skipf("no pseudo terminal: %v", err)
+		kerneltest.Skip(t, "no pseudo terminal: "+err.Error())
 	}
 	defer master.Close()
 	fd := int(master.Fd())
@@ -309,7 +309,7 @@ func onTerminal(t *testing.T, columns uint16, args ...string) string {
 	}
 	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("no pseudo terminal: %v", err)
+		kerneltest.Skip(t, "no pseudo terminal: "+err.Error())
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = slave, slave

@@ -240,3 +240,83 @@ func TestFewCapabilities(t *testing.T) {
 		os.Remove(path)
 	}
 }
+
+// TestPipes: a target may name a pipe where a library, or a list of them, is to be
+// looked for. Nobody waits for its other end.
+func TestPipes(t *testing.T) {
+	t.Parallel()
+	kerneltest.Require(t)
+	exe := kerneltest.Build(t, "../../testdata/programs/faults/busy.c", "-static")
+	pipe := filepath.Join(t.TempDir(), "libjemalloc.so.2")
+	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	target := exec.Command(exe, filepath.Join(t.TempDir(), "progress"))
+	target.Env = append(os.Environ(), "LD_PRELOAD="+pipe)
+	if err := target.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { target.Process.Kill(); target.Wait() }()
+	path := filepath.Join(t.TempDir(), "run.tcap")
+	if o := tcap(t, "record", "-o", path, "-p", fmt.Sprint(target.Process.Pid), "-d", "100ms"); o.code != exitOK {
+		t.Errorf("exit %d, %s", o.code, o.stderr)
+	}
+	intact(t, path)
+	if o := tcap(t, "probes", "list", "uprobe:"+pipe+":*"); o.code != exitFailed || !strings.Contains(o.stderr, "is not a file") {
+		t.Errorf("probes list: exit %d, %s", o.code, o.stderr)
+	}
+}
+
+// TestDescendants: the children that a target had before, and theirs, are recorded with
+// it; and not tcap, which may be one of them.
+func TestDescendants(t *testing.T) {
+	t.Parallel()
+	kerneltest.Require(t)
+	exe := kerneltest.Build(t, "../../testdata/programs/faults/busy.c")
+	progress, path := filepath.Join(t.TempDir(), "progress"), filepath.Join(t.TempDir(), "run.tcap")
+	shell := exec.Command("sh", "-c", `sh -c '"$0" "$1" & echo $!; wait' "$0" "$1" & read go; "$2" record -q -o "$3" -p $$ -d 300ms; wait`, exe, progress, program, path)
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	in, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := shell.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { syscall.Kill(-shell.Process.Pid, syscall.SIGKILL); shell.Wait() }()
+	var grandchild uint32
+	if _, err := fmt.Fscan(out, &grandchild); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(in)
+	if !eventually(func() bool {
+		r, err := format.Open(path)
+		if err != nil {
+			return false
+		}
+		defer r.Close()
+		_, ended := r.Trailer()
+		return ended
+	}) {
+		t.Fatal("nothing is recorded")
+	}
+	r, err := format.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	of := map[uint32]int{}
+	for e, err := range r.Events(format.Filter{Kinds: format.NewKindSet(format.KindAlloc)}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		of[r.Task(e.Task).Pid]++
+	}
+	if of[grandchild] == 0 || len(of) > 2 {
+		t.Errorf("allocations by process: %v; want those of %d, and perhaps of the shell", of, grandchild)
+	}
+}

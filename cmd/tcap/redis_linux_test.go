@@ -150,8 +150,8 @@ func commandStats(t *testing.T, info string) map[string]stat {
 	return stats
 }
 
-// TestRedisWrongVersion: with the layout of another version nothing is recorded
-// rather than rubbish, and that is said.
+// TestRedisWrongVersion: with the layout of another version no rubbish is told. A few
+// calls are, whose commands could not be read, and then no more, and that is said.
 func TestRedisWrongVersion(t *testing.T) {
 	kerneltest.Require(t)
 	text, err := os.ReadFile("../../capture/pack/packs/redis.yaml")
@@ -173,7 +173,7 @@ func TestRedisWrongVersion(t *testing.T) {
 	r.stop()
 	var got commandTotals
 	r.analyze(&got, "commands")
-	if len(got.Commands) != 0 || !strings.Contains(r.log.String(), "reads what cannot be") {
-		t.Errorf("%d commands of a layout that is wrong; %s", len(got.Commands), r.log.String())
+	if len(got.Commands) > 1 || len(got.Commands) == 1 && (got.Commands[0].Calls > 16 || got.Commands[0].Command != "(name unreadable)") || !strings.Contains(r.log.String(), "reads what cannot be") {
+		t.Errorf("of a layout that is wrong: %+v; %s", got.Commands, r.log.String())
 	}
 }
