@@ -198,7 +198,7 @@ func (o *callsOptions) Run(ctx context.Context, r *format.Reader, f format.Filte
 		}
 	}
 	var err error
-	if res.capture, res.complete, err = Describe(r); err != nil {
+	if res.capture, res.complete, err = Describe(r, "calls"); err != nil {
 		return nil, err
 	}
 	res.finish()

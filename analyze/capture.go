@@ -33,13 +33,14 @@ func (c Capture) Since(t int64) int64 { return t - c.StartMonoNs }
 // Completeness says what a capture is known to lack; the "completeness"
 // object of every JSON document.
 type Completeness struct {
-	LostEvents    map[string]uint64 `json:"lost_events"`    // by kind; "unknown" where the recorder cannot say
-	Truncated     bool              `json:"truncated"`      // it ends before the recording did: the file was cut, or could not be written on
-	CleanEnd      bool              `json:"clean_end"`      // the file was not cut
-	DamagedBlocks int               `json:"damaged_blocks"` // blocks that could not be read
-	MissingEvents uint64            `json:"missing_events"` // events in damaged blocks, as far as known
-	LossWindows   []LossWindow      `json:"loss_windows"`   // when events were lost
-	Notes         []string          `json:"notes"`          // warnings of the recorder
+	LostEvents    map[string]uint64 `json:"lost_events"`            // by kind; "unknown" where the recorder cannot say
+	Truncated     bool              `json:"truncated"`              // it ends before the recording did: the file was cut, or could not be written on
+	CleanEnd      bool              `json:"clean_end"`              // the file was not cut
+	DamagedBlocks int               `json:"damaged_blocks"`         // blocks that could not be read
+	MissingEvents uint64            `json:"missing_events"`         // events in damaged blocks, as far as known
+	LossWindows   []LossWindow      `json:"loss_windows"`           // when events were lost
+	Notes         []string          `json:"notes"`                  // warnings of the recorder
+	NotRecorded   string            `json:"not_recorded,omitempty"` // what the answer would stand on, a pack; "": it was
 }
 
 // A LossWindow is a stretch of time in which events were lost. Times are ns
@@ -62,7 +63,7 @@ func (c Completeness) Lost() uint64 {
 
 // Complete reports whether the result stands on everything that happened.
 func (c Completeness) Complete() bool {
-	return c.Lost() == 0 && !c.Truncated && c.DamagedBlocks == 0 && c.MissingEvents == 0
+	return c.Lost() == 0 && !c.Truncated && c.DamagedBlocks == 0 && c.MissingEvents == 0 && c.NotRecorded == ""
 }
 
 // Line is the trust line that ends every text report.
@@ -71,6 +72,9 @@ func (c Completeness) Line() string {
 		return "Complete: no event lost, clean end."
 	}
 	var parts []string
+	if c.NotRecorded != "" {
+		parts = append(parts, "nothing of "+c.NotRecorded+" was recorded")
+	}
 	if n := c.Lost(); n > 0 {
 		parts = append(parts, fmt.Sprintf("%s lost while recording (%s)", counted(n, "event"), c.lostByKind()))
 	}
@@ -110,13 +114,17 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 // Describe reads what a capture says about itself: its header, the losses and
 // the warnings that the recorder noted, and the damage found so far. Damage
 // inside a block shows only when the block is read, so an analyzer calls
-// Describe after its pass.
-func Describe(r *format.Reader) (Capture, Completeness, error) {
+// Describe after its pass. pack is what the answer stands on, a word of
+// Header.Packs, or "".
+func Describe(r *format.Reader, pack string) (Capture, Completeness, error) {
 	c := describeCapture(r)
 	q := Completeness{
 		LostEvents:  map[string]uint64{},
 		LossWindows: []LossWindow{},
 		Notes:       []string{},
+	}
+	if packs := r.Header().Packs; pack != "" && len(packs) > 0 && !slices.Contains(packs, pack) {
+		q.NotRecorded = pack
 	}
 	end, clean := r.Trailer()
 	q.CleanEnd, q.Truncated = clean, !clean || end.Truncated

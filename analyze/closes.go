@@ -66,7 +66,7 @@ func (o *closesOptions) Run(ctx context.Context, r *format.Reader, f format.Filt
 	if err != nil {
 		return nil, err
 	}
-	capture, complete, err := Describe(r)
+	capture, complete, err := Describe(r, "tcp")
 	if err != nil {
 		return nil, err
 	}

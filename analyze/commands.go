@@ -68,7 +68,7 @@ func (o *commandsOptions) Run(ctx context.Context, r *format.Reader, f format.Fi
 	if err != nil {
 		return nil, err
 	}
-	if res.capture, res.complete, err = Describe(r); err != nil {
+	if res.capture, res.complete, err = Describe(r, ""); err != nil {
 		return nil, err
 	}
 	res.unfinished = s.unfinished

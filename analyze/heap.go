@@ -50,7 +50,7 @@ var heapCosts = []cost{
 func (o *heapOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
 	res := &Heap{opt: *o}
 	var err error
-	if res.Capture, res.completeness, err = Describe(r); err != nil {
+	if res.Capture, res.completeness, err = Describe(r, "heap"); err != nil {
 		return nil, err
 	}
 	c := &heapCollector{threads: newThreads(r)}

@@ -79,7 +79,7 @@ func (o *leakOptions) Run(ctx context.Context, r *format.Reader, f format.Filter
 		return nil, err
 	}
 	res := &Leaks{opt: *o}
-	if res.Capture, res.completeness, err = Describe(r); err != nil {
+	if res.Capture, res.completeness, err = Describe(r, "heap"); err != nil {
 		return nil, err
 	}
 	p := newPass(r, f, c)

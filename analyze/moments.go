@@ -62,7 +62,7 @@ func (o *timelineOptions) Run(ctx context.Context, r *format.Reader, f format.Fi
 	if err := res.events(ctx, r, f); err != nil {
 		return nil, err
 	}
-	if res.capture, res.complete, err = Describe(r); err != nil {
+	if res.capture, res.complete, err = Describe(r, ""); err != nil {
 		return nil, err
 	}
 	return res, nil

@@ -99,7 +99,7 @@ func (o *queriesOptions) Run(ctx context.Context, r *format.Reader, f format.Fil
 	if err != nil {
 		return nil, err
 	}
-	if res.capture, res.complete, err = Describe(r); err != nil {
+	if res.capture, res.complete, err = Describe(r, ""); err != nil {
 		return nil, err
 	}
 	res.stream = s

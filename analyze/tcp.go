@@ -69,7 +69,7 @@ func (o *tcpOptions) Run(ctx context.Context, r *format.Reader, f format.Filter)
 
 // result is the answer once all events were seen.
 func (o *tcpOptions) result(r *format.Reader, t *tcpTracker, f format.Filter) (*tcpResult, error) {
-	capture, complete, err := Describe(r)
+	capture, complete, err := Describe(r, "tcp")
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/tcap-dev/tcap/analyze"
 	"github.com/tcap-dev/tcap/format"
@@ -58,6 +59,9 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 				return err
 			}
 			defer r.Close()
+			if err := sensible(cmd.Flags()); err != nil {
+				return err
+			}
 			f, err := filters.filter(r)
 			if err != nil {
 				return err
@@ -86,6 +90,37 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 	filters.registerFree(fs)
 	return cmd
 }
+
+// sensible refuses numbers that no flag of an analysis can mean, and flags of which
+// one says what the other denies.
+func sensible(fs *pflag.FlagSet) error {
+	for _, pair := range exclusive {
+		if fs.Changed(pair[0]) && fs.Changed(pair[1]) {
+			return usagef("--%s and --%s: only one of them", pair[0], pair[1])
+		}
+	}
+	var err error
+	fs.Visit(func(f *pflag.Flag) {
+		wrong := false
+		switch f.Value.Type() {
+		case "duration":
+			v, _ := fs.GetDuration(f.Name)
+			wrong = v < 0
+		case "int":
+			v, _ := fs.GetInt(f.Name)
+			wrong = v < 0
+		case "float64":
+			v, _ := fs.GetFloat64(f.Name)
+			wrong = !(v >= 0 && v <= 100) // percent
+		}
+		if wrong && err == nil {
+			err = usagef("--%s %s: out of range", f.Name, f.Value)
+		}
+	})
+	return err
+}
+
+var exclusive = [][2]string{{"tree", "caller"}, {"rows", "tree"}, {"rows", "caller"}, {"rows", "by"}, {"summary", "stacks"}, {"summary", "rows"}}
 
 // warnUnrecorded says so when a capture has nothing of what a verb is about.
 func warnUnrecorded(r *format.Reader, pack, verb string) {

@@ -50,6 +50,13 @@ func output(path string) (io.Writer, func() error, error) {
 	if path == "" || path == "-" {
 		return os.Stdout, func() error { return nil }, nil
 	}
+	// A slip of the hand must not cost a recording, least of all the one that is read.
+	if r, err := format.Open(path); err == nil || errors.Is(err, format.ErrVersion) {
+		if r != nil {
+			r.Close()
+		}
+		return nil, nil, fmt.Errorf("write report: %s is a capture, which the report would replace; name another file", path)
+	}
 	f, err := os.Create(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("write report: %w", err)

@@ -35,6 +35,7 @@ type recordFlags struct {
 	ringSize  string
 	stacks    string
 	appStacks bool // --stacks was given
+	named     bool // --comm was given
 	unwind    string
 	kernel    bool
 	debug     []string
@@ -62,10 +63,16 @@ redis, mysql, ...) is recorded, too, if it is a target or, without one, runs;
 			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
 				return usagef("unexpected argument %q; a command to record goes after --", args[0])
 			}
+			if len(args) == 0 && cmd.ArgsLenAtDash() == 0 {
+				return usagef("no command follows --; leave it out to record the whole machine")
+			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.appStacks = cmd.Flags().Changed("stacks")
+			if cmd.Flags().Changed("duration") && f.duration <= 0 {
+				return usagef("record: -d %s: a duration is positive", f.duration)
+			}
+			f.appStacks, f.named = cmd.Flags().Changed("stacks"), cmd.Flags().Changed("comm")
 			return record(cmd.Context(), &f, args)
 		},
 	}
@@ -99,13 +106,13 @@ func (f *recordFlags) options(command []string) (capture.Options, error) {
 	if f.output == "-" {
 		return o, usagef("record: -o -: a capture goes to a file; standard output is the command's")
 	}
-	if f.duration < 0 {
-		return o, usagef("record: -d %s: a duration is positive", f.duration)
-	}
 	for _, p := range f.pids {
 		if p <= 0 {
 			return o, usagef("record: -p %d: a pid is positive", p)
 		}
+	}
+	if f.named && (len(f.comms) == 0 || slices.Contains(f.comms, "")) {
+		return o, usagef("record: --comm: a name is not empty")
 	}
 	if err := f.wanted(&o); err != nil {
 		return o, err
