@@ -86,6 +86,7 @@ enum probe_flag {
 	ProbeCgroup = 32,
 	ProbeUid = 64,
 	ProbeInside = 128, /* it is not at a function's entry */
+	ProbeResult = 256, /* a value starts from a register as it is at the return */
 };
 
 struct term {

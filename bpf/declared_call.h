@@ -21,9 +21,14 @@ static __always_inline void send_call(struct caller *c, __u64 at, __u64 size)
 		count_lost(Called);
 }
 
-static __always_inline void read_registers(struct caller *c, void *ctx)
+/* Word by word, where a call of the kernel would cost more than the words. */
+static __always_inline void read_registers(struct caller *c, const struct pt_regs *ctx)
 {
-	bpf_probe_read_kernel(c->slot, REGISTERS * sizeof(__u64), ctx);
+	const __u64 *word = (const __u64 *)ctx;
+
+#pragma unroll
+	for (int i = 0; i < REGISTERS; i++)
+		c->slot[i] = word[i];
 }
 
 static __always_inline void read_task(struct caller *c, const struct probe *p)
@@ -215,7 +220,7 @@ static __always_inline void enter(bool user, struct work *w)
 }
 
 /* The return of a call. */
-static __always_inline void leave(bool user, struct caller *c, const struct live *l)
+static __always_inline void leave(bool user, void *ctx, struct caller *c, const struct live *l)
 {
 	struct work w = {.c = c, .id = l->probe};
 	__u32 at = l->at;
@@ -232,6 +237,8 @@ static __always_inline void leave(bool user, struct caller *c, const struct live
 	r->duration = r->hdr.time - r->entry;
 	c->pos = at + l->size;
 	c->slot[SlotDuration] = r->duration;
+	if (w.p->flags & ProbeResult)
+		bpf_probe_read_kernel(c->slot, REGISTERS * sizeof(__u64), ctx);
 	if (w.p->late)
 		fetch_all(user, &w, true);
 	if ((w.p->flags & ProbeLateFilter) && !passes(user, &w))
@@ -298,24 +305,22 @@ static long return_one(__u32 i, struct work *w)
 		return 0;
 	}
 	w->found = true;
-	leave(true, w->c, l);
+	leave(true, w->ctx, w->c, l);
 	return 0;
 }
 
 SEC("uretprobe.s")
 int call_return(struct pt_regs *ctx)
 {
-	struct work w = {.sp = PT_REGS_SP(ctx) - RET_SP};
+	struct work w = {.ctx = ctx, .sp = PT_REGS_SP(ctx) - RET_SP};
 
 	if (bpf_get_current_pid_tgid() >> 32 == recorder)
 		return 0;
 	w.c = this_caller(caller_key(false));
 	if (!w.c)
 		return 0; /* nor was there at the entry, which has been counted */
-	if (w.c->calls) {
-		read_registers(w.c, ctx);
+	if (w.c->calls)
 		bpf_loop(MAX_LIVE, return_one, &w, 0);
-	}
 	if (!w.found && w.c->returned != w.sp) {
 		/* One event serves all places, and is hit once for each that returns
 		 * here, as functions do that jump to each other. */
@@ -378,18 +383,17 @@ static long kernel_return_one(__u32 i, struct work *w)
 		send_left(w->c, l);
 		return 0;
 	}
-	leave(false, w->c, l);
+	leave(false, w->ctx, w->c, l);
 	return 1;
 }
 
 SEC("kretprobe")
 int call_kernel_return(struct pt_regs *ctx)
 {
-	struct work w = {};
+	struct work w = {.ctx = ctx};
 
 	if (!begin(&w, ctx))
 		return 0;
-	read_registers(w.c, ctx);
 	bpf_loop(MAX_LIVE, kernel_return_one, &w, 0);
 	return 0;
 }

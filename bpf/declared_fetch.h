@@ -144,26 +144,13 @@ static __always_inline bool fetch_text(bool user, struct caller *c, const struct
 	return true;
 }
 
-/* What a call adds to the number at an address, num[] of another fetch: at the entry what
- * is there, at the return the difference. */
-static __always_inline bool fetch_delta(bool user, const struct fetch *f, const struct called *r, bool late, __u64 *num)
-{
-	__u32 n = f->size;
-	__u64 now = 0;
-
-	if (n < 1 || n > 8 || f->length >= MAX_FETCHES || read_memory(user, &now, n, r->num[f->length]))
-		return false;
-	*num = late ? of_size(now - *num, f) : now;
-	return true;
-}
-
 /* What the loops below work on. They are loops of the kernel's (bpf_loop), whose
  * body is verified once: the verifier would have to follow each round of others. */
 struct work {
 	struct caller *c;
 	const struct probe *p;
 	struct called *r;
-	struct pt_regs *ctx; /* of user code */
+	struct pt_regs *ctx;
 	__u64 sp;
 	__u64 stack, caller; /* ids, once they are known */
 	__u32 id;
@@ -172,35 +159,62 @@ struct work {
 	bool found;
 };
 
+/* What a call adds to the number at an address, num[] of another fetch: at the entry what
+ * is there, at the return the difference. A function of its own: within fetch_one, the
+ * compiler keeps sizes on the stack where older verifiers do not know them any more. */
+static __noinline long fetch_delta(bool user, __u64 i, struct work *w)
+{
+	struct called *r = w->r;
+	const struct fetch *f;
+	__u64 n, at, now = 0;
+
+	KEEP(i);
+	if (i >= MAX_FETCHES)
+		return 1;
+	f = &w->p->fetch[i];
+	n = f->size;
+	at = f->length;
+	KEEP(at);
+	if (at >= MAX_FETCHES || (r->faults & (1u << i | 1u << at)))
+		goto fault;
+	at = r->num[at];
+	KEEP(n);
+	if (n < 1 || n > 8 || read_memory(user, &now, n, at))
+		goto fault;
+	r->num[i] = w->late ? of_size(now - r->num[i], f) : now;
+	return 0;
+fault:
+	r->faults |= 1u << i;
+	r->num[i] = 0;
+	return 0;
+}
+
 static __always_inline long fetch_one(bool user, __u64 i, struct work *w)
 {
 	struct called *r = w->r;
 	struct caller *c = w->c;
 	const struct fetch *f;
-	bool ok;
 	__u64 v;
 
 	KEEP(i);
 	if (i >= MAX_FETCHES)
 		return 1;
 	f = &w->p->fetch[i];
+	if (f->flags & FetchDelta)
+		return fetch_delta(user, i, w);
 	v = r->num[i];
-	if (!w->late && (f->flags & FetchLate) && !(f->flags & FetchDelta)) {
+	if (!w->late && (f->flags & FetchLate)) {
 		if (f->flags & FetchFromEntry)
 			r->num[i] = c->slot[f->base < SlotCount ? f->base : SlotZero];
 		return 0;
 	}
-	if (w->late && (!(f->flags & FetchLate) || (r->faults >> (i & 31) & 1)))
+	if (w->late && !(f->flags & FetchLate))
 		return 0;
 	if (f->length < MAX_FETCHES && (r->faults >> (f->length & 31) & 1)) {
 		r->faults |= 1u << i;
 		return 0;
 	}
-	if (f->flags & FetchDelta)
-		ok = fetch_delta(user, f, r, w->late, &v);
-	else
-		ok = fetch_number(user, c, f, &v) && (!(f->flags & FetchText) || fetch_text(user, c, f, r, v, &v));
-	if (!ok) {
+	if (!fetch_number(user, c, f, &v) || ((f->flags & FetchText) && !fetch_text(user, c, f, r, v, &v))) {
 		r->faults |= 1u << i;
 		v = 0;
 	}

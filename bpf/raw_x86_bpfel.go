@@ -249,6 +249,7 @@ const (
 	RawProbeFlagProbeCgroup     RawProbeFlag = 32
 	RawProbeFlagProbeUid        RawProbeFlag = 64
 	RawProbeFlagProbeInside     RawProbeFlag = 128
+	RawProbeFlagProbeResult     RawProbeFlag = 256
 )
 
 type RawRealloc struct {

@@ -255,6 +255,9 @@ func TestCallAfter(t *testing.T) {
 	if len(list) == 1 && (len(list[0].stack) == 0 || list[0].stack[0].Function != "main") {
 		t.Errorf("stack %+v", list[0].stack)
 	}
+	// What a call has read lies at its argument, is as long as its result, and there at its end.
+	list, _ = recordCalls(t, []string{program, "fills"}, "uprobe:@:copies(text=buf(arg0, i64(retval)))")
+	sameLines(t, "copies", only(list, "copies"), []string{`returned depth=1 text="seven\n"`})
 }
 
 // A delta is what a call adds to a number: inner calls' part included, in the width

@@ -79,7 +79,7 @@ func (c *compiler) run() error {
 	for flag, on := range map[bpf.RawProbeFlag]bool{
 		bpf.RawProbeFlagProbeReturns: c.d.NeedsReturn(), bpf.RawProbeFlagProbeStack: c.d.Stack,
 		bpf.RawProbeFlagProbeCaller: c.d.Caller, bpf.RawProbeFlagProbeKernel: c.d.InKernel(),
-		bpf.RawProbeFlagProbeInside: c.d.Inside(),
+		bpf.RawProbeFlagProbeInside: c.d.Inside(), bpf.RawProbeFlagProbeResult: c.d.NeedsResult(),
 	} {
 		if on {
 			c.flag(flag)
@@ -156,8 +156,8 @@ func (c *compiler) argument(a *declare.Arg) error {
 	case t.IsText():
 		f.Flags |= uint8(bpf.RawFetchFlagFetchText)
 	}
-	if a.Len != nil && a.Len.AtReturn() {
-		f.Flags |= uint8(bpf.RawFetchFlagFetchLate)
+	if a.Len != nil && a.Len.AtReturn() && !v.AtReturn() {
+		f.Flags |= uint8(bpf.RawFetchFlagFetchLate | bpf.RawFetchFlagFetchFromEntry)
 	}
 	c.p.fetch = append(c.p.fetch, i)
 	expr := v.String()

@@ -147,6 +147,20 @@ func (p *Probe) NeedsReturn() bool {
 	return false
 }
 
+// NeedsResult reports whether a value begins at what the function returned.
+func (p *Probe) NeedsResult() bool {
+	result := p.Filter.needsResult()
+	for i := range p.Args {
+		a := &p.Args[i]
+		result = result || a.Value.Base == BaseRetval || a.Len != nil && a.Len.Base == BaseRetval
+	}
+	return result
+}
+
+func (c *Cond) needsResult() bool {
+	return c != nil && (c.Value.Base == BaseRetval || c.Left.needsResult() || c.Right.needsResult())
+}
+
 // InKernel reports whether the place is one of the kernel.
 func (p *Probe) InKernel() bool {
 	return p.Kind == Tracepoint || p.Kind == Kprobe || p.Kind == Kretprobe
