@@ -44,7 +44,8 @@ type resolver struct {
 	p       *Pack
 	prog    Program
 	elf     *probe.ELF
-	text    string // version
+	text    string   // version
+	texts   []string // all that looks like one, as far as the pack has no layout for any
 	version version
 	known   bool
 	offsets map[string]int64
@@ -95,9 +96,10 @@ func (x *resolver) findVersion() error {
 		v, _ := parseVersion(text) // it is one
 		if l := x.layoutOf(v, true); l != nil && len(l.versions) > 0 {
 			x.use(text)
-			break
+			return nil
 		}
 	}
+	x.texts = found
 	return nil
 }
 
@@ -236,6 +238,10 @@ func (x *resolver) choose(spec *probeSpec) (*declare.Probe, string, error) {
 
 // noLayout says why offsets are missing, and what to do.
 func (x *resolver) noLayout() string {
+	if len(x.texts) > 1 {
+		const most = 5
+		return "the pack has a layout for none of what may be its version (" + strings.Join(x.texts[:min(len(x.texts), most)], ", ") + "): add it, or install debug symbols"
+	}
 	if x.text != "" {
 		return "the layout of version " + x.text + " is not known to the pack: add it, or install debug symbols"
 	}

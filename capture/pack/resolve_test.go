@@ -90,6 +90,48 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// TestResolveOther: of a version that the pack has no layout for, or of none, it is said
+// what is missing and what to do; with debugging information any version will do.
+func TestResolveOther(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("makes an ELF program")
+	}
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		kerneltest.Skip(t, "gcc is not installed")
+	}
+	pack := strings.Replace(layoutPack, "version: '>=3.0'", "version: '>=3.0 <9'", 1)
+	needs, _, _ := strings.Cut(pack, "accessors:")
+	needs += "probes:\n  - name: handle\n    probe: handle(cmd=ptr(arg0->{cmd}))\n"
+	dir := t.TempDir()
+	for _, tt := range []struct{ version, pack, flags, want string }{
+		{"3.1.4", needs, "-s", ""},
+		{"4.0.0", needs, "-s", "the pack has a layout for none of what may be its version (12.2.0, 4.0.0, 1.0.0): add it, or install debug symbols"},
+		{"4.0.0", needs, "-g", ""},
+		{"four", strings.Replace(needs, "[0-9]+[.]", "[0-9]+x[.]", 1), "-s", "its version is not known, nor thereby its layout: install debug symbols"},
+		{"9.0.0", pack, "-s", "it is version 12.2.0"},
+	} {
+		source, exe := filepath.Join(dir, "lay.c"), filepath.Join(dir, "lay")
+		if err := os.WriteFile(source, []byte(strings.Replace(layoutSource, "3.1.4", tt.version, 1)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(gcc, "-O1", "-fno-inline", "-rdynamic", tt.flags, "-o", exe, source).CombinedOutput(); err != nil {
+			t.Fatalf("gcc: %v\n%s", err, out)
+		}
+		p, err := Parse("lay.yaml", []byte(tt.pack))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := p.Resolve(Program{Open: exe, Path: exe})
+		switch {
+		case tt.want == "" && err != nil, tt.want != "" && (err == nil || !strings.Contains(err.Error(), "probe handle: ") || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("version %s, gcc %s: %v, want %q", tt.version, tt.flags, err, tt.want)
+		case tt.want == "" && len(found.Probes) != 1:
+			t.Errorf("version %s, gcc %s: %+v", tt.version, tt.flags, found)
+		}
+	}
+}
+
 func TestVersionsIn(t *testing.T) {
 	re := regexp.MustCompile(`^([0-9]+\.[0-9]+\.[0-9]+)$`)
 	data := []byte("x\x007.0.0\x002.6.0\x007.0.15\x007.0.0\x00127.0.0.1\x00v7.0.99\x0012.2.0\x00")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,7 +47,8 @@ func recordRun(t *testing.T, args ...string) (*recorder, string) {
 
 // TestMySQLLayout: the arguments of MySQL 5.7 to 8.4, against a program that has
 // its names and its COM_DATA; statements of four sessions at once, with the number of
-// the connection, the user and the time until the answer.
+// the connection, the user and the time until the answer, and of a program with
+// debugging information the database.
 func TestMySQLLayout(t *testing.T) {
 	kerneltest.Require(t)
 	for name, flags := range map[string][]string{
@@ -60,15 +62,18 @@ func TestMySQLLayout(t *testing.T) {
 			said := map[string][]query{}
 			for line := range strings.Lines(out) {
 				f := strings.Split(strings.TrimSpace(line), "\t")
-				if len(f) != 5 {
+				if len(f) != 6 {
 					t.Fatalf("%q", line)
 				}
-				us, err := strconv.ParseInt(f[4], 10, 64)
+				us, err := strconv.ParseInt(f[5], 10, 64)
 				if err != nil {
 					t.Fatalf("%q: %v", line, err)
 				}
+				if slices.Contains(flags, "-s") {
+					f[4] = ""
+				}
 				if f[0] == "3" || f[0] == "23" {
-					said[f[2]] = append(said[f[2]], query{text: f[1], connection: f[2], user: f[3], time: time.Duration(us) * time.Microsecond})
+					said[f[2]] = append(said[f[2]], query{text: f[1], connection: f[2], user: f[3], database: f[4], time: time.Duration(us) * time.Microsecond})
 				}
 			}
 			executed, prepared := r.queries()
@@ -83,7 +88,7 @@ func TestMySQLLayout(t *testing.T) {
 				}
 				want := said[q.connection][0]
 				said[q.connection] = said[q.connection][1:]
-				if want.text != q.text || want.user != q.user {
+				if want.text != q.text || want.user != q.user || want.database != q.database {
 					t.Errorf("%+v; the program says %+v", q, want)
 				}
 				if !within(q.time, want.time, 0.2, 500*time.Microsecond) {

@@ -4,7 +4,7 @@
 // (sql/sql_class.cc, sql/auth/service_security_context.cc); nothing else is. It executes
 // what it says on stdout, with the time until its answer:
 //
-//	COMMAND TEXT CONNECTION USER DURATION_US
+//	COMMAND TEXT CONNECTION USER DATABASE DURATION_US
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -27,9 +27,15 @@ class Security_context {
 	String m_user;
 };
 
+struct LEX_CSTRING {
+	const char *str;
+	size_t length;
+};
+
 class THD {
       public:
 	long id;
+	LEX_CSTRING m_db; // it has no function
 	class Prepared_statement *statement;
 	char query_arena[4000];
 	Security_context *m_security_ctx;
@@ -146,7 +152,8 @@ static void command(THD *thd, enum_server_command c, const char *text)
 	before = now();
 	dispatch_command(thd, &data, c);
 	pthread_mutex_lock(&lock);
-	printf("%d\t%s\t%u\t%s\t%ld\n", c, text, thd->m_thread_id, thd->m_security_ctx->m_user.m_ptr, thd->answered - before);
+	printf("%d\t%s\t%u\t%s\t%.*s\t%ld\n", c, text, thd->m_thread_id, thd->m_security_ctx->m_user.m_ptr, (int)thd->m_db.length, thd->m_db.str,
+	       thd->answered - before);
 	pthread_mutex_unlock(&lock);
 }
 
@@ -161,6 +168,8 @@ static void *session(void *arg)
 	thd.id = statement.id;
 	thd.statement = &statement;
 	thd.m_security_ctx = &security;
+	if (thd.id != 3) // which has chosen none
+		thd.m_db = {"shop1!shop2!......shop4!" + 6 * (thd.id - 1), 5};
 	thd.m_thread_id = 4000000000U + thd.id;
 	for (int i = 0; i < 10; i++) {
 		snprintf(text, sizeof(text), "SELECT %d FROM t%ld", i, thd.id);
