@@ -87,6 +87,7 @@ enum probe_flag {
 	ProbeUid = 64,
 	ProbeInside = 128, /* it is not at a function's entry */
 	ProbeResult = 256, /* a value starts from a register as it is at the return */
+	ProbeCode = 512, /* it tells of places in code */
 };
 
 struct term {

@@ -170,6 +170,8 @@ static __always_inline void push(struct caller *c, __u64 sp, __u32 of, bool kept
 /* The record of a call that begins now, for all that is known. */
 static __always_inline void begin_record(struct called *r, __u32 id, __u8 outcome)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
+
 	fill(&r->hdr, Called);
 	r->hdr.aux = id;
 	r->hdr.fn = outcome;
@@ -178,6 +180,8 @@ static __always_inline void begin_record(struct called *r, __u32 id, __u8 outcom
 	r->stack = 0;
 	r->faults = 0;
 	r->depth = 0;
+	r->uid = task->cred->euid.val;
+	r->image = (__u32)task->group_leader->start_time + (__u32)task->self_exec_id * 0x9e3779b9;
 	bpf_get_current_comm(r->comm, sizeof(r->comm));
 }
 
@@ -208,6 +212,8 @@ static __always_inline void enter(bool user, struct work *w)
 			push(c, w->sp, w->id, false, 0, 0);
 		return;
 	}
+	if (p->flags & ProbeCode)
+		follow_hit(r->entry);
 	if (p->flags & (ProbeStack | ProbeCaller))
 		r->stack = user ? stack_here(w) : stack_below();
 	size = c->pos - at;

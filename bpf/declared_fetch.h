@@ -17,19 +17,20 @@ static __always_inline __u64 of_size(__u64 v, const struct fetch *f)
 /* The number, or address, that f says. */
 static __always_inline bool fetch_number(bool user, struct caller *c, const struct fetch *f, __u64 *out)
 {
-	__u64 v = *out, to;
+	__u64 v = *out, to, last = f->steps;
 
 	if (!(f->flags & FetchFromEntry) || !(f->flags & FetchLate)) {
 		v = c->slot[f->base < SlotCount ? f->base : SlotZero];
 		v += c->slot[f->index < SlotCount ? f->index : SlotZero] << (f->scale & 3);
 	}
 	for (int i = 0; i < MAX_STEPS; i++) {
-		__u32 n = 8;
+		__u64 n = 8;
 
 		if (i >= f->steps)
 			break;
 		if (i + 1 == f->steps)
 			n = f->size;
+		KEEP(n);
 		if (n < 1 || n > 8)
 			return false;
 		to = 0;
@@ -38,7 +39,10 @@ static __always_inline bool fetch_number(bool user, struct caller *c, const stru
 		v = to;
 	}
 	v = of_size(v, f);
-	v += f->off[f->steps <= MAX_STEPS ? f->steps : 0];
+	KEEP(last);
+	if (last > MAX_STEPS)
+		return false;
+	v += f->off[last];
 	if (f->flags & FetchInCtx)
 		v += c->slot[SlotCtx];
 	*out = v;

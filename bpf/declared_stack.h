@@ -4,16 +4,51 @@
  */
 #pragma once
 
-/* Whether processes become targets when they hit a probe that wants the stack: where
- * there are no targets, nobody follows what they map, which stacks depend on. */
+/* Whether processes become targets when they hit a probe that tells of places in code:
+ * where there are no targets, nobody follows what they map, which names depend on. */
 const volatile bool follow_hits = false;
 
-static __always_inline void follow_hit(void)
+/* What tells an image from the one before and after, and its executable. */
+static __always_inline void describe_image(struct exec *e, struct task_struct *task)
 {
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	e->hdr.aux = task->cred->euid.val;
+	bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), task->group_leader->comm);
+	e->start_code = BPF_CORE_READ(task, mm, start_code);
+	e->end_code = BPF_CORE_READ(task, mm, end_code);
+	e->start_stack = BPF_CORE_READ(task, mm, start_stack);
+	e->ino = BPF_CORE_READ(task, mm, exe_file, f_inode, i_ino);
+	e->dev = BPF_CORE_READ(task, mm, exe_file, f_inode, i_sb, s_dev);
+	e->pad = 0;
+}
 
-	if (follow_hits && !is_target(pid))
-		add_target(pid);
+/* Makes the current process a target as of now, and says so before it is told of in any
+ * other way. Until that is said, its entry among the targets is 0, and threads that hit
+ * meanwhile say it too. */
+static __always_inline void follow_hit(__u64 now)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 pid = task->tgid;
+	__u8 *known, said = 0;
+	struct exec *e;
+
+	if (!follow_hits || !task->mm || (task->flags & PF_EXITING))
+		return;
+	known = bpf_map_lookup_elem(&targets, &pid);
+	if (known && *known)
+		return;
+	if (!known)
+		bpf_map_update_elem(&targets, &pid, &said, BPF_NOEXIST);
+	e = RESERVE(exec, Joined);
+	if (!e) {
+		bpf_map_delete_elem(&targets, &pid); /* the next hit will do it */
+		return;
+	}
+	e->hdr.time = now;
+	describe_image(e, task);
+	if (bpf_probe_read_kernel_str(e->path, sizeof(e->path), BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name)) < 0)
+		e->path[0] = 0;
+	SUBMIT_NOW(e);
+	add_target(pid);
 }
 
 /* The stack of user code with these registers, or just its first frame. */
@@ -34,7 +69,6 @@ static __always_inline __u64 user_stack(struct pt_regs *ctx, bool inside, bool w
 	} else if (stacks_by == FramePointers) {
 		id = walk_stack(ctx, frames, inside);
 	} else if (stacks_by == Snapshots) {
-		follow_hit();
 		save_regs(ctx, &at->snap, inside);
 		id = identify(at);
 	}

@@ -50,6 +50,7 @@ enum kind {
 	Called,
 	Snapshot,
 	TcpStack,
+	Joined,
 	Count,
 };
 
@@ -169,11 +170,13 @@ struct fork { /* aux: 1 shares the address space, 2 is a thread */
 	char comm[COMM_LEN];
 };
 
+/* A new image, and (Joined) one of a process that is followed from now on. */
 struct exec { /* aux: effective uid */
 	struct hdr hdr;
 	char comm[COMM_LEN];
 	__u64 start_code; /* the executable's first code segment, as it is mapped */
 	__u64 end_code;
+	__u64 start_stack;
 	__u64 ino; /* of the executable */
 	__u32 dev;
 	__u32 pad;
@@ -368,6 +371,8 @@ struct called {
 	__u64 stack;
 	__u32 faults; /* a bit for each fetch */
 	__u32 depth;
+	__u32 uid;   /* effective */
+	__u32 image; /* differs from that of the pid's program before, and after */
 	char comm[COMM_LEN];
 	__u64 num[MAX_FETCHES]; /* of a text: how much was kept, and from bit 32 how much there was */
 };

@@ -126,12 +126,17 @@ struct cred {
 	kuid_t euid;
 } __core;
 
+#define PF_EXITING 4 /* in flags */
+
 struct task_struct {
 	int pid;
 	int tgid;
 	unsigned int flags;
 	int exit_code;
 	char comm[16];
+	struct task_struct *group_leader;
+	__u64 start_time;
+	__u64 self_exec_id;
 	struct mm_struct *mm;
 	struct files_struct *files;
 	struct signal_struct *signal;

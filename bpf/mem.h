@@ -125,8 +125,11 @@ static __always_inline bool code_mapped(__u64 start, __u64 length, bool exec, bo
 
 	if (stacks_by != Snapshots)
 		return over;
-	if (!(exec || over) || !(c = add_code((__u64)current_mm())))
+	if (!exec && !over)
 		return false;
+	c = add_code((__u64)current_mm());
+	if (!c)
+		return over;
 	if (over)
 		gone = code_vanishes(c, start, end);
 	if (exec)

@@ -69,13 +69,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	e = RESERVE(exec, Exec);
 	if (!e)
 		return 0;
-	e->hdr.aux = task->cred->euid.val;
-	bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), task->comm);
-	e->start_code = BPF_CORE_READ(task, mm, start_code);
-	e->end_code = BPF_CORE_READ(task, mm, end_code);
-	e->ino = BPF_CORE_READ(task, mm, exe_file, f_inode, i_ino);
-	e->dev = BPF_CORE_READ(task, mm, exe_file, f_inode, i_sb, s_dev);
-	e->pad = 0;
+	describe_image(e, task);
 	if (bpf_probe_read_kernel_str(e->path, sizeof(e->path), bprm->filename) < 0)
 		e->path[0] = 0;
 	SUBMIT_NOW(e);

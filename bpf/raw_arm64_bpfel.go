@@ -36,6 +36,8 @@ type RawCalled struct {
 	Stack    uint64
 	Faults   uint32
 	Depth    uint32
+	Uid      uint32
+	Image    uint32
 	Comm     [16]int8
 	Num      [32]uint64
 }
@@ -90,15 +92,16 @@ type RawEdge struct {
 }
 
 type RawExec struct {
-	_         structs.HostLayout
-	Hdr       RawHdr
-	Comm      [16]int8
-	StartCode uint64
-	EndCode   uint64
-	Ino       uint64
-	Dev       uint32
-	Pad       uint32
-	Path      [256]int8
+	_          structs.HostLayout
+	Hdr        RawHdr
+	Comm       [16]int8
+	StartCode  uint64
+	EndCode    uint64
+	StartStack uint64
+	Ino        uint64
+	Dev        uint32
+	Pad        uint32
+	Path       [256]int8
 }
 
 type RawExit struct {
@@ -189,7 +192,8 @@ const (
 	RawKindCalled        RawKind = 24
 	RawKindSnapshot      RawKind = 25
 	RawKindTcpStack      RawKind = 26
-	RawKindCount         RawKind = 27
+	RawKindJoined        RawKind = 27
+	RawKindCount         RawKind = 28
 )
 
 type RawMap struct {
@@ -250,6 +254,7 @@ const (
 	RawProbeFlagProbeUid        RawProbeFlag = 64
 	RawProbeFlagProbeInside     RawProbeFlag = 128
 	RawProbeFlagProbeResult     RawProbeFlag = 256
+	RawProbeFlagProbeCode       RawProbeFlag = 512
 )
 
 type RawRealloc struct {

@@ -10,7 +10,6 @@
  */
 #pragma once
 
-#define PF_EXITING 0x00000004
 #define PF_KTHREAD 0x00200000
 
 const volatile __u32 tick_ns = 4000000; /* of the kernel's jiffies */

@@ -26,6 +26,7 @@ type callProbes struct {
 
 	awaited   []*Probe // whose files may be mapped later
 	hitters   bool     // a process became a target
+	strangers strangers
 	args      []format.Arg
 	data      []byte
 	unentered uint64 // returns of functions that nobody knows by name
@@ -355,20 +356,21 @@ func (c *callProbes) tellCall(s *callSite, rec []byte) error {
 }
 
 // task returns the row of the caller, and its address space. A task that is not
-// followed is described as it was at the call.
+// followed is described as it was at the call, and so is one that has another user id
+// than at its exec.
 func (c *callProbes) task(head *bpf.RawCalled) (format.TaskID, *space) {
 	r, pid := c.r, head.Hdr.Pid
 	if r.alive[pid] {
 		if !r.opts.targeted() { // its name was not seen to change
 			r.procs.rename(pid, head.Hdr.Tid, cstring(head.Comm[:]))
 		}
-		task := r.procs.task(pid, head.Hdr.Tid)
-		return task, r.procs.last.proc.space
+		task, t := r.procs.task(pid, head.Hdr.Tid), r.procs.last
+		if t.proc.uid != head.Uid {
+			task = r.w.Task(format.Task{Pid: pid, Tid: t.tid, Uid: head.Uid, Space: t.proc.space.id, Comm: t.comm})
+		}
+		return task, t.proc.space
 	}
-	known := r.procs.byPid[pid] != nil
-	p := r.procs.process(pid)
-	if !known {
-		r.procs.readMaps(p)
-	}
-	return r.w.Task(format.Task{Pid: pid, Tid: head.Hdr.Tid, Uid: p.uid, Space: p.space.id, Comm: cstring(head.Comm[:])}), p.space
+	id := c.strangers.space(pid, head.Image, r.procs)
+	task := format.Task{Pid: pid, Tid: head.Hdr.Tid, Uid: head.Uid, Space: id, Comm: cstring(head.Comm[:])}
+	return r.w.Task(task), &c.strangers.nowhere
 }

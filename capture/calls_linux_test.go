@@ -1,7 +1,6 @@
 package capture_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -380,13 +379,19 @@ func recordEveryone(t *testing.T, program string, probes []string, do func()) []
 }
 
 // recordWhile records until do has returned, which begins when the recording has.
-func recordWhile(t *testing.T, o capture.Options, notes *bytes.Buffer, do func()) {
+func recordWhile(t *testing.T, o capture.Options, notes fmt.Stringer, do func()) {
 	t.Helper()
 	interrupts := make(chan capture.Interrupt, 1)
 	o.Interrupts = interrupts
 	started := make(chan struct{})
 	begun := sync.OnceFunc(func() { close(started) })
-	o.Progress = func(capture.Summary) { begun() }
+	progress := o.Progress
+	o.Progress = func(s capture.Summary) {
+		begun()
+		if progress != nil {
+			progress(s)
+		}
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	done := make(chan error, 1)

@@ -34,6 +34,7 @@ var decoders = withTCP([bpf.RawKindCount]decoder{
 	bpf.RawKindExit:     {format.KindExit, (*recorder).exit},
 	bpf.RawKindComm:     {format.KindComm, (*recorder).comm},
 	bpf.RawKindMapping:  {format.KindMapping, (*recorder).mapping},
+	bpf.RawKindJoined:   {format.KindMapping, (*recorder).joined},
 	bpf.RawKindCalled:   {format.KindCall, (*recorder).called},
 })
 

@@ -36,6 +36,7 @@ type process struct {
 	pid   uint32
 	uid   uint32
 	space *space
+	image image // zero: not told
 }
 
 // A space is an address space. vfork children share their parent's.
@@ -121,7 +122,7 @@ func (ps *processes) fork(parent *process, childPid, childTid uint32, sharedVM b
 		ps.byTid[childTid] = &thread{proc: parent, tid: childTid, comm: comm}
 		return parent
 	}
-	child := &process{pid: childPid, uid: parent.uid}
+	child := &process{pid: childPid, uid: parent.uid, image: parent.image}
 	if sharedVM {
 		child.space = parent.space
 		child.space.users++
@@ -246,9 +247,10 @@ func (ps *processes) readMaps(p *process) {
 // what /proc says then is not about this image, and only the executable is
 // known, by what the record says.
 func (ps *processes) execMaps(p *process, x *bpf.RawExec) {
-	if startCode(p.pid) == x.StartCode {
+	p.image = imageIn(x)
+	if imageOf(p.pid) == p.image {
 		ps.readMaps(p)
-		if startCode(p.pid) == x.StartCode {
+		if imageOf(p.pid) == p.image {
 			return
 		}
 		p.space.mappings, p.space.code = nil, nil
@@ -264,21 +266,29 @@ func (ps *processes) execMaps(p *process, x *bpf.RawExec) {
 	}
 }
 
-// startCode is where a process's executable has its code, which no two images
-// share that one process has soon after another; 0 when the process is gone.
-func startCode(pid uint32) uint64 {
+// An image is where a process's executable has its code and where its stack begins. No
+// two share both that one process has soon after another: where an executable always has
+// its code in the same place, the stack is in another.
+type image struct{ startCode, startStack uint64 }
+
+func imageIn(x *bpf.RawExec) image { return image{x.StartCode, x.StartStack} }
+
+// imageOf is the image that a process has now; zero when it is gone.
+func imageOf(pid uint32) image {
 	b, err := os.ReadFile(procPath(pid, "stat"))
 	if err != nil {
-		return 0
+		return image{}
 	}
 	rest := string(b[bytes.LastIndexByte(b, ')')+1:]) // the name before may hold anything
-	const field = 26 - 3                              // startcode in proc_pid_stat(5); rest begins with the third
+	const code, stack = 26 - 3, 28 - 3                // startcode and startstack in proc_pid_stat(5); rest begins with the third
 	f := strings.Fields(rest)
-	if len(f) <= field {
-		return 0
+	if len(f) <= stack {
+		return image{}
 	}
-	n, _ := strconv.ParseUint(f[field], 10, 64)
-	return n
+	var i image
+	i.startCode, _ = strconv.ParseUint(f[code], 10, 64)
+	i.startStack, _ = strconv.ParseUint(f[stack], 10, 64)
+	return i
 }
 
 func procPath(pid uint32, parts ...string) string {

@@ -18,6 +18,9 @@ func (r *recorder) resolveRunning() error {
 		return nil
 	}
 	r.opts.auto = true
+	if inNamespace() {
+		return nil // see checkNamespace
+	}
 	pids, err := r.appPids()
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func (o *Options) check() error {
 	if err := o.checkWords(); err != nil {
 		return &OptionError{err}
 	}
-	if err := checkNamespace(o.targeted()); err != nil {
+	if err := checkNamespace(o.targeted() || len(o.Probes)+len(o.Apps) > 0); err != nil {
 		return err
 	}
 	for _, pid := range o.Pids {
@@ -79,14 +79,20 @@ const (
 	initialPidNamespace = "pid:[4026531836]"
 )
 
-// checkNamespace refuses to follow processes from within a PID namespace,
-// where their numbers are not those that the kernel tells.
-func checkNamespace(targeted bool) error {
-	ns, err := os.Readlink("/proc/self/ns/pid")
-	if err != nil || ns == initialPidNamespace || !targeted {
+// checkNamespace refuses to look at processes, as targets and declared probes make
+// tcap do, from within a PID namespace, where their numbers are not those that the
+// kernel tells.
+func checkNamespace(looks bool) error {
+	if !looks || !inNamespace() {
 		return nil
 	}
 	return errors.New("tcap runs in a PID namespace of its own (a container), where processes have other numbers than the kernel tells: start it in the machine's, as with --pid=host")
+}
+
+// inNamespace reports whether tcap runs in a PID namespace that is not the machine's.
+func inNamespace() bool {
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && ns != initialPidNamespace
 }
 
 // targeted reports whether processes are followed.

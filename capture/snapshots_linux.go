@@ -65,7 +65,7 @@ func newSnapshots(fs frames, objs *bpf.RawObjects, o *Options) *snapshots {
 // findCode makes the kernel know the code that targets have mapped already. What
 // comes and goes from here on it sees by itself.
 func (r *recorder) findCode() error {
-	if r.opts.Stacks != StacksDwarf || !r.opts.targeted() && !r.followsHits() {
+	if r.opts.Stacks != StacksDwarf || !r.opts.targeted() && !r.wantStacks() {
 		return nil
 	}
 	for last := range uint32(2) {
@@ -105,9 +105,6 @@ func (r *recorder) snapshot(rec []byte) error {
 	}
 	s, err := snapshot.Decode(rec)
 	if err != nil {
-		return err
-	}
-	if err := r.followHit(h); err != nil {
 		return err
 	}
 	return r.snaps.add(s, r.procs.thread(h.Pid, h.Tid).proc.space)

@@ -80,6 +80,7 @@ func (c *compiler) run() error {
 		bpf.RawProbeFlagProbeReturns: c.d.NeedsReturn(), bpf.RawProbeFlagProbeStack: c.d.Stack,
 		bpf.RawProbeFlagProbeCaller: c.d.Caller, bpf.RawProbeFlagProbeKernel: c.d.InKernel(),
 		bpf.RawProbeFlagProbeInside: c.d.Inside(), bpf.RawProbeFlagProbeResult: c.d.NeedsResult(),
+		bpf.RawProbeFlagProbeCode: c.d.TellsCode(),
 	} {
 		if on {
 			c.flag(flag)

@@ -10,6 +10,7 @@ package declare
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tcap-dev/tcap/format"
@@ -41,6 +42,12 @@ type Probe struct {
 	// Returns: the return is wanted even where a program switches stacks,
 	// which the kernel's way to see returns may not survive.
 	Returns bool
+}
+
+// TellsCode reports whether calls are told with places in code: the stack, the caller,
+// or what an argument points to.
+func (p *Probe) TellsCode() bool {
+	return p.Stack || p.Caller || slices.ContainsFunc(p.Args, func(a Arg) bool { return a.Type == format.ArgSym })
 }
 
 // An Arg is a value that is to be recorded.
