@@ -40,6 +40,7 @@ type Completeness struct {
 	MissingEvents uint64            `json:"missing_events"`         // events in damaged blocks, as far as known
 	LossWindows   []LossWindow      `json:"loss_windows"`           // when events were lost
 	Notes         []string          `json:"notes"`                  // warnings of the recorder
+	NotUnwound    bool              `json:"not_unwound,omitempty"`  // stacks still are copies, which tcap symbolize is to unwind
 	NotRecorded   string            `json:"not_recorded,omitempty"` // what the answer would stand on, a pack; "": it was
 }
 
@@ -98,6 +99,9 @@ func (c Completeness) text(t *export.Text) {
 	for _, n := range c.Notes {
 		t.Para("Warning of the recorder: "+export.Escape(n), "  ")
 	}
+	if c.NotUnwound {
+		t.Para("Stacks are not unwound yet (--unwind offline): tcap symbolize finishes them.", "  ")
+	}
 	t.Para(c.Line(), "  ")
 }
 
@@ -125,6 +129,9 @@ func Describe(r *format.Reader, pack string) (Capture, Completeness, error) {
 	}
 	if packs := r.Header().Packs; pack != "" && len(packs) > 0 && !slices.Contains(packs, pack) {
 		q.NotRecorded = pack
+	}
+	if copies, _ := r.SnapshotBytes(); copies > 0 {
+		q.NotUnwound = true
 	}
 	end, clean := r.Trailer()
 	q.CleanEnd, q.Truncated = clean, !clean || end.Truncated

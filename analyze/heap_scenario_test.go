@@ -81,7 +81,7 @@ func renderScenario(t *testing.T, res Result, form string, width int) []byte {
 	if err := Render(&buf, res, form, width); err != nil {
 		t.Fatalf("%s: %v", form, err)
 	}
-	return bytes.ReplaceAll(buf.Bytes(), []byte("\r\n"), []byte("\n"))
+	return buf.Bytes()
 }
 
 // runLine runs an analysis with flags as on the command line.

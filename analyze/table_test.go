@@ -39,13 +39,13 @@ func churn(t *testing.T, live int, fresh func(*rand.Rand) uint64) *table {
 			addrs = addrs[:len(addrs)-1]
 		}
 		addr := fresh(rng)
-		at, ok := tab.find(addr, hashAddr(addr))
+		_, ok := tab.find(addr, hashAddr(addr))
 		if _, known := truth[addr]; ok != known {
 			t.Fatalf("op %d: block at %#x: found %v, want %v", op, addr, ok, known)
 		} else if known {
 			continue
 		}
-		at = tab.insert(addr, hashAddr(addr))
+		at := tab.insert(addr, hashAddr(addr))
 		tab.slots[at.slot()] = slot{batch: 1}
 		tab.marks[at.slot()], truth[addr] = uint64(op), uint64(op)
 		addrs = append(addrs, addr)

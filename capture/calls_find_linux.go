@@ -99,7 +99,9 @@ func candidates(pattern string, pids []uint32) ([]probedFile, error) {
 		}
 		return nil
 	}
-	pattern = lookPath(pattern)
+	if pattern = lookPath(pattern); !filepath.IsAbs(pattern) {
+		return nil, fmt.Errorf("%s is in no directory of $PATH: say its path, as ./%s", pattern, pattern)
+	}
 	var tried []string
 	roots := []string{""}
 	if len(pids) > 0 {

@@ -142,10 +142,12 @@ func TestKernelStacks(t *testing.T) {
 		"retransmit SYN_SENT":        ";tcp_retransmit_timer;",
 	} {
 		if !slices.ContainsFunc(seen[what], func(s string) bool { return strings.Contains(s, want) }) {
-			t.Errorf("%s: no stack with %s in %q", what, want, seen[what])
+			t.Errorf("%s: no stack with %s in %q; %d retransmissions, %d losses", what, want, seen[what],
+				len(r.events(format.KindTCPRetransmit)), len(r.events(format.KindLoss)))
 		}
 		for _, s := range seen[what] {
-			if strings.Contains(s, ";bpf_") || strings.Contains(s, "__bpf_") || strings.Contains(s, "__traceiter_") {
+			// A timer may have interrupted another's work with BPF, which the stack then goes on in.
+			if s, _, _ := strings.Cut(s, ";asm_sysvec_"); strings.Contains(s, ";bpf_") || strings.Contains(s, "__bpf_") || strings.Contains(s, "__traceiter_") {
 				t.Errorf("%s: the stack is tcap's own: %s", what, s)
 			}
 		}

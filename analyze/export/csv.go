@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// CSV writes records as RFC 4180 has them: CRLF line ends, quotes where they
-// are needed. The first record should name the columns.
+// CSV writes records as RFC 4180 has them, quotes where they are needed, but for the
+// ends of lines, which are those that cut and awk take. The first record should name
+// the columns.
 func CSV(w io.Writer, records [][]string) error {
 	cw := csv.NewWriter(w)
-	cw.UseCRLF = true
 	if err := cw.WriteAll(records); err != nil {
 		return err
 	}

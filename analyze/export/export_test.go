@@ -143,7 +143,7 @@ func TestCSV(t *testing.T) {
 	if err := CSV(&buf, [][]string{{"a", "b"}, {"x,y", "say \"hi\"\nthere"}}); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := buf.String(), "a,b\r\n\"x,y\",\"say \"\"hi\"\"\r\nthere\"\r\n"; got != want {
+	if got, want := buf.String(), "a,b\n\"x,y\",\"say \"\"hi\"\"\nthere\"\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -156,7 +156,8 @@ func load(word string, forFile *string) (*Pack, error) {
 	if dir := userDir(); dir != "" {
 		if path := filepath.Join(dir, word+".yaml"); forFile == nil || *forFile != path {
 			p, err := readFile(path, forFile != nil)
-			if !errors.Is(err, os.ErrNotExist) {
+			// Who has become somebody else often keeps the home of before.
+			if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
 				return p, err
 			}
 		}

@@ -105,7 +105,9 @@ func run(ctx context.Context, args []string) int {
 	}
 	if exit.err != nil {
 		for _, line := range strings.Split(printable(exit.err.Error()), "\n") {
-			fmt.Fprintf(os.Stderr, "tcap: %s\n", line)
+			if line = strings.TrimRight(strings.ReplaceAll(line, "\t", "  "), " "); line != "" {
+				fmt.Fprintf(os.Stderr, "tcap: %s\n", line)
+			}
 		}
 	}
 	return exit.code
@@ -148,7 +150,10 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 		if err == nil {
 			return nil
 		}
-		_, want, _ := strings.Cut(cmd.Use, " ")
+		_, want, some := strings.Cut(cmd.Use, " ")
+		if !some {
+			want = "none"
+		}
 		return usagef("%s: it takes %s, not %s; see %s --help", cmd.Name(), want, english.Plural(len(a), "argument", ""), cmd.CommandPath())
 	}
 }
