@@ -141,9 +141,9 @@ func TestKernelStacks(t *testing.T) {
 		"reset_sent CLOSE":           ";tcp_send_active_reset;",
 		"retransmit SYN_SENT":        ";tcp_retransmit_timer;",
 	} {
-		if !slices.ContainsFunc(seen[what], func(s string) bool { return strings.Contains(s, want) }) {
-			t.Errorf("%s: no stack with %s in %q; %d retransmissions, %d losses", what, want, seen[what],
-				len(r.events(format.KindTCPRetransmit)), len(r.events(format.KindLoss)))
+		told := what != "retransmit SYN_SENT" || len(r.events(format.KindTCPRetransmit)) > 0 // TestRetransmission has the events
+		if told && !slices.ContainsFunc(seen[what], func(s string) bool { return strings.Contains(s, want) }) {
+			t.Errorf("%s: no stack with %s in %q; %d losses", what, want, seen[what], len(r.events(format.KindLoss)))
 		}
 		for _, s := range seen[what] {
 			// A timer may have interrupted another's work with BPF, which the stack then goes on in.

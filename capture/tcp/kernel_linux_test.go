@@ -147,6 +147,12 @@ func (r *recording) drain() {
 // until drains the ring until the condition holds.
 func (r *recording) until(what string, cond func() bool) {
 	r.t.Helper()
+	r.within(patience, what, cond)
+}
+
+// within is until with another patience.
+func (r *recording) within(patience time.Duration, what string, cond func() bool) {
+	r.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(patience); ; <-tick.C {

@@ -97,7 +97,9 @@ func TestManyOpen(t *testing.T) {
 	}
 	cli.end()
 	srv.end()
-	r.until("the end of all", func() bool { return left(t, r.objs.Connections) == 0 })
+	// Thousands of FINs at once are more than loopback's queue takes (net.core.
+	// netdev_max_backlog), and so they are each time that their timers run out together.
+	r.within(4*patience, "the end of all", func() bool { return left(t, r.objs.Connections) == 0 })
 	if got := r.lost(); got != 0 {
 		t.Errorf("%d records were lost", got)
 	}
