@@ -152,7 +152,7 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 		}
 		_, want, some := strings.Cut(cmd.Use, " ")
 		if !some {
-			want = "none"
+			want = "no arguments"
 		}
 		return usagef("%s: it takes %s, not %s; see %s --help", cmd.Name(), want, english.Plural(len(a), "argument", ""), cmd.CommandPath())
 	}
