@@ -1,5 +1,5 @@
 // A program under a system call filter that kills it for all but a handful of
-// calls, none of them a tracer's.
+// calls, none of them a tracer's. With an argument, it makes another one.
 #include "truth.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -9,7 +9,7 @@
 
 #define ALLOW(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -24,6 +24,8 @@ int main(void)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog))
 		say("error=seccomp\n");
 	wait_go("ready");
+	if (argc > 1)
+		syscall(SYS_getppid);
 	mark();
 	p = t_malloc(100);
 	p = t_realloc(p, 300 << 10);
