@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/tcap-dev/tcap/capture"
 	"github.com/tcap-dev/tcap/capture/kerneltest"
 	"github.com/tcap-dev/tcap/format"
@@ -110,15 +114,25 @@ func TestHeapFiltered(t *testing.T) {
 		t.Fatalf("the program was killed: %v", p.cmd.ProcessState)
 	}
 	rec.ended(p.all.String()).complete().exact()
+	// The filter is one: of what it does not know, the program dies.
+	p = start(t, build(t, "filtered.c"), "strays")
+	p.await("ready")
+	p.tell('g')
+	p.wait()
+	if s, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || s.Signal() != syscall.SIGSYS {
+		t.Errorf("a system call that the filter does not know: %v, want SIGSYS", p.cmd.ProcessState)
+	}
 }
 
 // TestHeapRecorderKilled: after SIGKILL of the recorder, the target runs on
-// with its code as it was (pitfall 22).
+// with its code as it was, each of its functions was probed until then, and no
+// program of the recorder is left in the kernel (pitfall 22).
 func TestHeapRecorderKilled(t *testing.T) {
 	p := start(t, build(t, "heap.c", "-ldl"), "serve")
 	p.await("ready")
 	pid := p.cmd.Process.Pid
-	before := codeOf(t, pid, "malloc", "free", "realloc")
+	names := []string{"malloc", "free", "realloc", "calloc"}
+	before := codeOf(t, pid, names...)
 
 	r := exec.Command(os.Args[0], "-test.run=^TestRecorderProcess$", "-test.timeout=60s")
 	path := t.TempDir() + "/x.tcap"
@@ -136,16 +150,32 @@ func TestHeapRecorderKilled(t *testing.T) {
 	}
 	p.tell('m')
 	p.await("done")
-	during := codeOf(t, pid, "malloc", "free", "realloc")
-	if bytes.Equal(before, during) {
-		t.Error("no probe was set")
+	for _, name := range names {
+		if bytes.Equal(codeOf(t, pid, name), before[:codeLen]) {
+			t.Errorf("no probe was set in %s", name)
+		}
+		before = append(before[codeLen:], before[:codeLen]...)
+	}
+	programs := programsOf(t, r.Process.Pid)
+	if len(programs) < 4 {
+		t.Errorf("the recorder holds the programs %v, which are too few", programs)
 	}
 	r.Process.Signal(syscall.SIGKILL)
 	r.Wait()
 	deadline := time.Now().Add(patience)
-	for !bytes.Equal(codeOf(t, pid, "malloc", "free", "realloc"), before) {
+	left := func() int {
+		programs = slices.DeleteFunc(programs, func(id ebpf.ProgramID) bool {
+			p, err := ebpf.NewProgramFromID(id)
+			if err == nil {
+				p.Close()
+			}
+			return errors.Is(err, os.ErrNotExist)
+		})
+		return len(programs)
+	}
+	for !bytes.Equal(codeOf(t, pid, names...), before) || left() > 0 {
 		if time.Now().After(deadline) {
-			t.Fatal("the probes are still there")
+			t.Fatalf("the probes are still there, or the programs %v", programs)
 		}
 		// The kernel takes probes out after the process is gone; each request
 		// gives it time.
@@ -181,6 +211,31 @@ func TestRecorderProcess(t *testing.T) {
 	})
 	t.Error("recording ended: ", err)
 }
+
+// programsOf are the BPF programs that a process has a descriptor of.
+func programsOf(t *testing.T, pid int) (ids []ebpf.ProgramID) {
+	t.Helper()
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range infos {
+		text, err := os.ReadFile(info)
+		if err != nil {
+			continue // closed meanwhile
+		}
+		for line := range strings.Lines(string(text)) {
+			var id ebpf.ProgramID
+			if n, _ := fmt.Sscanf(line, "prog_id: %d", &id); n == 1 {
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+const codeLen = 64
 
 // codeOf reads the first bytes of libc functions in a process's memory.
 func codeOf(t *testing.T, pid int, names ...string) []byte {
@@ -218,7 +273,7 @@ func codeOf(t *testing.T, pid int, names ...string) []byte {
 			if s.Name != name || s.Value == 0 {
 				continue
 			}
-			b := make([]byte, 64)
+			b := make([]byte, codeLen)
 			if _, err := mem.ReadAt(b, int64(base+s.Value)); err != nil {
 				t.Fatal(err)
 			}
@@ -226,7 +281,7 @@ func codeOf(t *testing.T, pid int, names ...string) []byte {
 			break
 		}
 	}
-	if len(code) != 64*len(names) {
+	if len(code) != codeLen*len(names) {
 		t.Fatalf("only %d bytes of code found in %s", len(code), path)
 	}
 	return code

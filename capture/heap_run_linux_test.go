@@ -349,16 +349,24 @@ func (r *result) text(l *analyze.Leaks) string {
 
 func itoa[T int | uint64 | uint32](n T) string { return strconv.FormatUint(uint64(n), 10) }
 
+// An order is what legal found in a history, so that a test can say that what
+// it checks has happened.
+type order struct {
+	handed int // frees by another thread than the one that had the block made
+	reused int // births at an address at which a block has died
+}
+
 // legal checks the order of the events alone: no address is handed out twice
-// without dying in between, and none dies twice. It knows nothing of the
-// analysis, and no race between a realloc and a malloc.
-func (r *result) legal() {
+// without dying in between, none dies twice, and no thread's time goes back. It
+// knows nothing of the analysis, and no race between a realloc and a malloc.
+func (r *result) legal() (seen order) {
 	r.t.Helper()
 	type key struct {
 		space uint32
 		addr  uint64
 	}
-	live := map[key]bool{}
+	live, dead := map[key]uint32{}, map[key]bool{} // by whom
+	last := map[uint32]int64{}
 	bad := 0
 	wrong := func(h happening, what string) {
 		if bad++; bad <= 5 {
@@ -375,20 +383,32 @@ func (r *result) legal() {
 		case format.KindRealloc:
 			died, born = h.V[format.ReallocOld], h.V[format.ReallocAddr]
 		}
+		if h.Time < last[h.task.Tid] {
+			wrong(h, "the thread did something later before")
+		}
+		last[h.task.Tid] = h.Time
 		if k := (key{h.task.Space, died}); died != 0 {
-			if !live[k] {
+			by, ok := live[k]
+			if !ok {
 				wrong(h, "no block is live there")
+			} else if by != h.task.Tid {
+				seen.handed++
 			}
 			delete(live, k)
+			dead[k] = true
 		}
 		if k := (key{h.task.Space, born}); born != 0 {
-			if live[k] {
+			if _, ok := live[k]; ok {
 				wrong(h, "a block is live there already")
 			}
-			live[k] = true
+			if dead[k] {
+				seen.reused++
+			}
+			live[k] = h.task.Tid
 		}
 	}
 	if len(live) == 0 {
 		r.t.Error("no block is live: was anything recorded?")
 	}
+	return seen
 }
