@@ -46,3 +46,15 @@ func TestRequireRuns(t *testing.T) {
 		t.Error("Require let a test without root go on")
 	}
 }
+
+func TestRequireSkips(t *testing.T) {
+	t.Setenv(EnvRequired, "0")
+	gone := true
+	t.Run("skipped", func(t *testing.T) {
+		Require(t)
+		gone = false
+	})
+	if !gone {
+		t.Errorf("with %s=0 Require let a test go on", EnvRequired)
+	}
+}
