@@ -132,6 +132,7 @@ func rust(t *testing.T, source string) string {
 // heaptrack takes inside the program and gdb at a breakpoint, the latter with inlined
 // functions and lines.
 func TestStackOracles(t *testing.T) {
+	kerneltest.Require(t)
 	for _, c := range some([]struct {
 		name  string
 		build func() string
