@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/tcap-dev/tcap/bpf"
 	"github.com/tcap-dev/tcap/capture/call"
 	"github.com/tcap-dev/tcap/capture/probe"
@@ -111,17 +110,11 @@ func declared(spec *Probe, err error) error {
 	return fmt.Errorf("-e %s: %w", spec.Decl.Source, err)
 }
 
-// callPrograms are those of declared probes, which take 5.17 for their loops.
-var callPrograms = []string{"call_enter", "call_return", "call_tracepoint", "call_kernel", "call_kernel_return"}
-
 // sizeCalls fits the programs and their maps to what is declared, before they are
 // loaded.
 func (r *recorder) sizeCalls(spec *ebpf.CollectionSpec) error {
 	c := r.calls
-	if c == nil { // not even loaded
-		for _, name := range callPrograms {
-			spec.Programs[name].Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, 0).WithSymbol(name), asm.Return()}
-		}
+	if c == nil {
 		return nil
 	}
 	spec.Maps["probes"].MaxEntries = uint32(c.room + 1)

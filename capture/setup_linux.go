@@ -210,6 +210,7 @@ func (r *recorder) load() error {
 	}
 	r.sizeRing()
 	spec.Maps["events"].MaxEntries = uint32(r.opts.RingSize)
+	r.leaveOut(spec)
 	if err := r.sizeCalls(spec); err != nil {
 		return err
 	}
