@@ -7,6 +7,7 @@
 #   VM_RUN=regex      only the tests that match
 #   VM_COUNT=20       each test so many times, to find one that fails now and then
 #   VM_PACKAGES=dirs  only these packages, such as "./capture/probe"
+#   VM_MACHINES=1     machines that share the tests; as many as CPUs, at most 4, unless VM_RUN is set
 #   VM_ACCEL=kvm      another accelerator than tcg,thread=single, which works everywhere
 #   VM_TIMEOUT=2400   seconds after which the machine is ended
 #   TCAP_TEST_SCALE   what tests divide their loops by; 10 unless set
@@ -15,6 +16,12 @@ cd "$(dirname "$0")/.."
 root=$PWD
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tcap-vm
 limit=${VM_TIMEOUT:-2400}
+machines=${VM_MACHINES-}
+if [ -z "$machines" ]; then
+	machines=1
+	[ -n "${VM_RUN-}" ] || machines=$(nproc)
+	[ "$machines" -le 4 ] || machines=4
+fi
 started=$SECONDS
 
 say() { echo "test-vm: $*"; }
@@ -57,9 +64,14 @@ release=${kernel##*/}
 # --- the tests: every package that asks for a kernel -----------------------------
 
 work=$(mktemp -d "$cache/run.XXXXXX")
-virtiofsd=
+children=()
 cleanup() {
-	[ -z "$virtiofsd" ] || kill "$virtiofsd" 2>/dev/null || true
+	# Whoever is started in the background does not hear Ctrl-C.
+	for file in "$work"/pid.*; do
+		[ ! -s "$file" ] || kill "$(cat "$file")" 2>/dev/null || true
+	done
+	[ ${#children[@]} = 0 ] || kill "${children[@]}" 2>/dev/null || true
+	wait
 	rm -rf "$work"
 }
 trap cleanup EXIT
@@ -73,11 +85,27 @@ fi
 [ -n "$packages" ] || die "no package uses kerneltest.Require"
 say "building the tests of" $packages
 mkdir "$work/bin"
-: >"$work/binaries"
+# The machines deal the tests of each package among themselves, in turns: a
+# package's tests take from a second to a minute, and its packages more.
+dealt=0
+for machine in $(seq 0 $((machines - 1))); do : >"$work/binaries.$machine"; done
 for package in $packages; do
 	name=$(tr -c 'a-z0-9\n' - <<<"${package#./}").test
 	CGO_ENABLED=0 go test -c -o "$work/bin/$name" "$package"
-	echo "$(cd "$package" && pwd) $work/bin/$name" >>"$work/binaries"
+	dir=$(cd "$package" && pwd)
+	if [ "$machines" = 1 ]; then
+		echo "$dir $work/bin/$name ${VM_RUN:-.}" >>"$work/binaries.0"
+		continue
+	fi
+	for test in $(cd "$package" && "$work/bin/$name" -test.list "${VM_RUN:-.}" | grep ^Test); do
+		machine=$((dealt++ % machines))
+		printf '%s%s' "|" "$test" >>"$work/dealt.$machine"
+	done
+	for machine in $(seq 0 $((machines - 1))); do
+		[ -s "$work/dealt.$machine" ] || continue
+		echo "$dir $work/bin/$name ^($(cut -c2- "$work/dealt.$machine"))\$" >>"$work/binaries.$machine"
+		rm "$work/dealt.$machine"
+	done
 done
 
 # --- the initramfs ---------------------------------------------------------------
@@ -101,9 +129,8 @@ for dir in "$root" "$work"; do
 done
 cat >"$tree/vm.env" <<-END
 	TCAP_VM_KEEP='$keep'
-	TCAP_VM_BINARIES='$work/binaries'
+	TCAP_VM_WORK='$work'
 	TCAP_VM_PROGRAMS='$programs'
-	TCAP_VM_RUN='${VM_RUN-}'
 	TCAP_VM_COUNT='${VM_COUNT:-1}'
 	TCAP_VM_LIMIT='$limit'
 	TCAP_TEST_SCALE='${TCAP_TEST_SCALE:-10}'
@@ -125,57 +152,84 @@ busybox depmod -b "$tree" "$release"
 
 # --- the machine -----------------------------------------------------------------
 
+# One thread runs both CPUs of a machine in turns. With a thread each, QEMU 7.2
+# can go on with a breakpoint that one CPU has just taken out of kernel code
+# which the other was running: where the kernel switches a tracepoint, both then
+# trap for ever (soft lockups in syscall_trace_enter), once in a hundred
+# recordings. So a machine keeps one CPU of the host busy.
+machine() { # NUMBER, which its command line tells it
+	local number=$1
+	timeout --foreground "$limit" qemu-system-x86_64 \
+		-accel "${VM_ACCEL:-tcg,thread=single}" -cpu max -smp 2 -m 2G \
+		-object memory-backend-memfd,id=mem,size=2G,share=on -numa node,memdev=mem \
+		-chardev socket,id=fs,path="$work/fs.$number" -device vhost-user-fs-pci,chardev=fs,tag=host \
+		-nodefaults -display none -serial stdio -no-reboot -pidfile "$work/pid.$number" \
+		-kernel "$kernel/vmlinuz" -initrd "$work/initramfs.gz" \
+		-append "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tcap.machine=$number" \
+		</dev/null 2>&1 | sed -u 's|\r||g'
+	return "${PIPESTATUS[0]}"
+}
+
 # A second view of / in a mount namespace of its own: read-only whatever the
 # guest asks for, and something that virtiofsd's sandbox can pivot into.
-mkdir "$work/root"
-unshare --mount --propagation private sh -c '
-	mount --rbind / "$1/root" && mount -o remount,bind,ro "$1/root" &&
-	exec /usr/lib/qemu/virtiofsd --socket-path="$1/fs.sock" -o source="$1/root" -o cache=always -o log_level=warn' \
-	sh "$work" >"$work/virtiofsd.log" 2>&1 </dev/null &
-virtiofsd=$!
-for _ in $(seq 100); do
-	[ -S "$work/fs.sock" ] && break
-	kill -0 $virtiofsd 2>/dev/null || { cat "$work/virtiofsd.log" >&2; die "virtiofsd ended"; }
-	sleep 0.05
-done
+serve() { # NUMBER of the machine
+	local number=$1
+	mkdir "$work/root.$number"
+	unshare --mount --propagation private sh -c '
+		mount --rbind / "$1/root.$2" && mount -o remount,bind,ro "$1/root.$2" &&
+		exec /usr/lib/qemu/virtiofsd --socket-path="$1/fs.$2" -o source="$1/root.$2" -o cache=always -o log_level=warn' \
+		sh "$work" "$number" >"$work/virtiofsd.$number" 2>&1 </dev/null &
+	children+=($!)
+	for _ in $(seq 100); do
+		[ ! -S "$work/fs.$number" ] || return 0
+		kill -0 $! 2>/dev/null || { cat "$work/virtiofsd.$number" >&2; die "virtiofsd ended"; }
+		sleep 0.05
+	done
+	die "virtiofsd does not listen"
+}
 
-# One thread runs both CPUs in turns. With a thread each, QEMU 7.2 can go on with
-# a breakpoint that one CPU has just taken out of kernel code which the other
-# was running: where the kernel switches a tracepoint, both then trap for ever
-# (soft lockups in syscall_trace_enter), once in a hundred recordings.
-say "booting Linux $release after $((SECONDS - started)) s"
-set +e
-timeout --foreground "$limit" qemu-system-x86_64 \
-	-accel "${VM_ACCEL:-tcg,thread=single}" -cpu max -smp 2 -m 2G \
-	-object memory-backend-memfd,id=mem,size=2G,share=on -numa node,memdev=mem \
-	-chardev socket,id=fs,path="$work/fs.sock" -device vhost-user-fs-pci,chardev=fs,tag=host \
-	-nodefaults -display none -serial stdio -no-reboot \
-	-kernel "$kernel/vmlinuz" -initrd "$work/initramfs.gz" \
-	-append "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off" \
-	</dev/null 2>&1 | sed -u 's|\r||g' | tee "$work/console"
-status=${PIPESTATUS[0]}
-set -e
+say "booting Linux $release, $machines machine(s), after $((SECONDS - started)) s"
+running=()
+for number in $(seq 0 $((machines - 1))); do
+	serve "$number"
+	# The first one is watched; what the others say follows when they have ended.
+	if [ "$number" = 0 ]; then
+		(machine 0 | tee "$work/console.0") &
+	else
+		machine "$number" >"$work/console.$number" &
+	fi
+	running+=($!)
+	children+=($!)
+done
+status=0
+for number in $(seq 0 $((machines - 1))); do
+	result=0
+	wait "${running[number]}" || result=$?
+	[ "$result" = 0 ] || status=$result
+	[ "$number" = 0 ] || cat "$work/console.$number"
+done
 
 # --- the verdict -----------------------------------------------------------------
 
+cat "$work"/console.* >"$work/console"
 count() { grep -cE "^$1" "$work/console" || true; }
 passed=$(count '--- PASS: ') failed=$(count '--- FAIL: ') skipped=$(count ' *--- SKIP: ') # of subtests, too
-code=$(sed -n 's/^TCAP-VM-EXIT: //p' "$work/console" | tail -n 1)
+verdicts=$(count 'TCAP-VM-EXIT: ') codes=$(sed -n 's/^TCAP-VM-EXIT: //p' "$work/console" | sort -rn | head -n 1)
 echo
 say "in Linux $release: $passed passed, $failed failed, $skipped skipped, $((SECONDS - started)) s in all"
 awk -v root="$root/" '
 	/^=== PACKAGE / { sub(root, "", $3); print "  " $3 }
 	/^--- (PASS|FAIL): |^ *--- (FAIL|SKIP): / { sub(":", "", $2); printf "    %-4s %s %s\n", $2, $3, $4 }
 ' "$work/console"
-[ "$status" != 124 ] || die "the machine was ended after $limit s (VM_TIMEOUT)"
-[ -n "$code" ] || die "the machine ended without a verdict (exit status $status)"
+[ "$status" != 124 ] || die "a machine was ended after $limit s (VM_TIMEOUT)"
+[ "$verdicts" = "$machines" ] || die "$verdicts of $machines machines ended with a verdict (exit status $status)"
 [ "$failed" = 0 ] || die "$failed tests failed"
-[ "$code" = 0 ] || die "a test binary failed without naming a test, see above"
+[ "$codes" = 0 ] || die "a test binary failed without naming a test, see above"
 [ "$passed" -gt 0 ] || die "no test ran"
 if [ -z "${VM_RUN-}" ]; then
 	idle=$(awk '
-		/^=== PACKAGE /      { package = $3; passed = 0 }
-		/^--- PASS: /        { passed++ }
-		/^=== PACKAGE-EXIT / && !passed { print package }' "$work/console")
+		/^=== PACKAGE /      { package = $3; if (!(package in passed)) passed[package] = 0 }
+		/^--- PASS: /        { passed[package]++ }
+		END { for (package in passed) if (!passed[package]) print package }' "$work/console")
 	[ -z "$idle" ] || die "not one test ran of" $idle
 fi

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs inside the test machine, as its process 1: every test binary that
-# $TCAP_VM_BINARIES names (one "directory binary" per line), then powers off.
+# Runs inside the test machine, as its process 1: every test binary that this
+# machine's list below $TCAP_VM_WORK names (one "directory binary regex" per
+# line, the regex being of the tests to run), then powers off.
 # The last line, "TCAP-VM-EXIT: N", is what scripts/test-vm.sh believes.
 
 . /run/vm.env
@@ -13,7 +14,8 @@ mkdir -p $TCAP_TEST_PROGRAMS
 [ -z "$TCAP_VM_PROGRAMS" ] || cp "$TCAP_VM_PROGRAMS"/* $TCAP_TEST_PROGRAMS/ 2>/dev/null
 
 code=0
-while read -r dir binary; do
+number=$(sed -n 's/.*tcap.machine=\([0-9]*\).*/\1/p' /proc/cmdline)
+while read -r dir binary tests; do
 	cd "$dir" || { code=1; continue; }
 	echo "=== PACKAGE $dir"
 	# A test that hangs shall be named, with its stacks, before the host ends
@@ -21,12 +23,12 @@ while read -r dir binary; do
 	# what is left.
 	left=$(((TCAP_VM_LIMIT - $(cut -d. -f1 /proc/uptime) - 10) / 2))
 	[ $left -gt 0 ] || left=1
-	"$binary" -test.v -test.timeout="${left}s" -test.count="$TCAP_VM_COUNT" ${TCAP_VM_RUN:+-test.run "$TCAP_VM_RUN"} </dev/null 2>&1
+	"$binary" -test.v -test.timeout="${left}s" -test.count="$TCAP_VM_COUNT" -test.run "$tests" </dev/null 2>&1
 	status=$?
 	[ $status = 0 ] || code=1
 	echo
 	echo "=== PACKAGE-EXIT $status"
-done <"$TCAP_VM_BINARIES"
+done <"$TCAP_VM_WORK/binaries.$number"
 
 # A kernel that complains has found a bug in what the tests loaded, or of its own.
 if dmesg | grep -E 'WARNING:|BUG:|Oops|soft lockup|rcu.*stall' | grep -v 'retbleed\|Spectre'; then
