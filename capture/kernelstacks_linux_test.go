@@ -66,12 +66,18 @@ func abort(t *testing.T) {
 // resend has a SYN sent again: the queue of the listener is full.
 func resend(t *testing.T) {
 	t.Helper()
+	var fds []int
+	defer func() { // and no further one while the recording ends
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
 	socket := func(kind int) int {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|kind, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { unix.Close(fd) })
+		fds = append(fds, fd)
 		return fd
 	}
 	l := socket(0)

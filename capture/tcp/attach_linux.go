@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -129,10 +130,11 @@ func (l *Links) tracing(prog *ebpf.Program) error {
 	return nil
 }
 
-// Close detaches the programs.
+// Close detaches the programs, those last that others rely on: what comes meanwhile may
+// lack its stack, and no stack what it is of.
 func (l *Links) Close() error {
 	var errs []error
-	for _, c := range l.links {
+	for _, c := range slices.Backward(l.links) {
 		errs = append(errs, c.Close())
 	}
 	l.links = nil
