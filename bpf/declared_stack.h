@@ -8,6 +8,10 @@
  * where there are no targets, nobody follows what they map, which names depend on. */
 const volatile bool follow_hits = false;
 
+/* Whether any declared probe tells of the stack or the caller. Where none does, the verifier
+ * does not see how they are taken, which is most of what it has to walk through. */
+const volatile bool tell_stacks = true;
+
 /* What tells an image from the one before and after, and its executable. */
 static __always_inline void describe_image(struct exec *e, struct task_struct *task)
 {
@@ -54,10 +58,13 @@ static __always_inline void follow_hit(__u64 now)
 /* The stack of user code with these registers, or just its first frame. */
 static __always_inline __u64 user_stack(struct pt_regs *ctx, bool inside, bool whole)
 {
-	struct scratch *at = take_scratch();
+	struct scratch *at;
 	struct stack *frames;
 	__u64 id = 0;
 
+	if (!tell_stacks)
+		return 0;
+	at = take_scratch();
 	if (!at) {
 		count_way(NoScratch);
 		return 0;

@@ -601,6 +601,7 @@ const (
 	RawVarTcpAll                 = "tcp_all"
 	RawVarTellLeft               = "tell_left"
 	RawVarTellMemory             = "tell_memory"
+	RawVarTellStacks             = "tell_stacks"
 	RawVarTextRoom               = "text_room"
 	RawVarTickNs                 = "tick_ns"
 	RawVarWakeForks              = "wake_forks"
@@ -734,6 +735,7 @@ type RawVariableSpecs struct {
 	TcpAll     *ebpf.VariableSpec `ebpf:"tcp_all"`
 	TellLeft   *ebpf.VariableSpec `ebpf:"tell_left"`
 	TellMemory *ebpf.VariableSpec `ebpf:"tell_memory"`
+	TellStacks *ebpf.VariableSpec `ebpf:"tell_stacks"`
 	TextRoom   *ebpf.VariableSpec `ebpf:"text_room"`
 	TickNs     *ebpf.VariableSpec `ebpf:"tick_ns"`
 	WakeForks  *ebpf.VariableSpec `ebpf:"wake_forks"`
@@ -832,6 +834,7 @@ type RawVariables struct {
 	TcpAll     *ebpf.Variable `ebpf:"tcp_all"`
 	TellLeft   *ebpf.Variable `ebpf:"tell_left"`
 	TellMemory *ebpf.Variable `ebpf:"tell_memory"`
+	TellStacks *ebpf.Variable `ebpf:"tell_stacks"`
 	TextRoom   *ebpf.Variable `ebpf:"text_room"`
 	TickNs     *ebpf.Variable `ebpf:"tick_ns"`
 	WakeForks  *ebpf.Variable `ebpf:"wake_forks"`

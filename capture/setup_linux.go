@@ -230,6 +230,7 @@ func (r *recorder) load() error {
 		"tcp_all":     !r.opts.targeted(),
 		"targeted":    r.opts.targeted(),
 		"follow_hits": r.followsHits(),
+		"tell_stacks": r.tellsCode(),
 		"tell_left":   r.calls != nil,
 		"tell_memory": slices.Contains(r.opts.packs(), "heap"),
 		"tick_ns":     tick(),
