@@ -124,6 +124,10 @@ func candidates(pattern string, pids []uint32) ([]probedFile, error) {
 			}
 		}
 	}
+	// A path of this process's own, though the targets have another root.
+	if key, err := fileKey(pattern); err == nil && len(files) == 0 && slices.ContainsFunc(pids, func(pid uint32) bool { return runsCodeOf(pid, key) }) {
+		return []probedFile{{pattern, pattern, key}}, nil
+	}
 	if len(files) == 0 {
 		errs = append(errs, fmt.Errorf("%w: looked for %s", errNoFile, strings.Join(tried, ", ")))
 		return nil, errors.Join(errs...)
@@ -149,7 +153,7 @@ func lookPath(name string) string {
 	return name
 }
 
-// mapped adds the files of a process that a pattern means.
+// mapped adds the files of a process that a pattern means; "" means all.
 func mapped(pid uint32, pattern string, add func(open, path string) error) {
 	f, err := os.Open(procPath(pid, "maps"))
 	if err != nil {
@@ -165,11 +169,22 @@ func mapped(pid uint32, pattern string, add func(open, path string) error) {
 		if !m.Exec || m.Inode == 0 {
 			continue
 		}
-		if slices.ContainsFunc(patterns, func(p string) bool { return isPath(p, m.Path) }) {
+		if pattern == "" || slices.ContainsFunc(patterns, func(p string) bool { return isPath(p, m.Path) }) {
 			// What is left out here is found by its path, if it can be had at all.
 			_ = add(procPath(pid, "map_files", fmt.Sprintf("%x-%x", m.Start, m.End)), m.Path)
 		}
 	}
+}
+
+// runsCodeOf reports whether a process has mapped code of a file.
+func runsCodeOf(pid uint32, key moduleKey) bool {
+	found := false
+	mapped(pid, "", func(open, _ string) error {
+		have, err := fileKey(open)
+		found = found || err == nil && have == key
+		return err
+	})
+	return found
 }
 
 // mappedAs are the patterns of paths that a process maps a declared path by: maps

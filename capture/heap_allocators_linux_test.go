@@ -116,18 +116,7 @@ func TestHeapOpened(t *testing.T) {
 func TestHeapTwoLibcs(t *testing.T) {
 	root := t.TempDir()
 	exe := build(t, "heap.c", "-ldl")
-	// What the program and its loader map, by the loader's own word.
-	out, err := exec.Command("ldd", exe).Output()
-	if err != nil {
-		t.Fatalf("ldd: %v", err)
-	}
-	files := []string{exe}
-	for _, field := range strings.Fields(string(out)) {
-		if filepath.IsAbs(field) {
-			files = append(files, field)
-		}
-	}
-	for _, file := range files {
+	for _, file := range mappedBy(t, exe) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

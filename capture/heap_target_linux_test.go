@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +28,14 @@ type target struct {
 
 func start(t *testing.T, argv ...string) *target {
 	t.Helper()
+	return startAs(t, nil, argv...)
+}
+
+// startAs starts it in namespaces or as a user of its own.
+func startAs(t *testing.T, attr *syscall.SysProcAttr, argv ...string) *target {
+	t.Helper()
 	p := &target{t: t, cmd: exec.Command(argv[0], argv[1:]...)}
+	p.cmd.SysProcAttr = attr
 	p.cmd.Stderr = os.Stderr
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {

@@ -62,7 +62,7 @@ func (ms *modules) open(pid uint32, m symbol.Mapping) *module {
 	mod.file, _ = os.Open(procPath(pid, "map_files", fmt.Sprintf("%x-%x", m.Start, m.End)))
 	if mod.file == nil {
 		// map_files needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE; the name serves where it still leads to the file.
-		mod.file = openSame(procPath(pid, "root", m.Path), m.Inode)
+		mod.file = openSame(procPath(pid, "root", m.Path), key, pid)
 	}
 	return ms.add(pid, key, mod)
 }
@@ -79,12 +79,12 @@ func (ms *modules) openNew(pid uint32, key moduleKey, start, length uint64, name
 	// By now there may be another file in the place: dlclose, dlopen.
 	if path, err := os.Readlink(link); err == nil && strings.HasPrefix(filepath.Base(path), name) {
 		mod.path = strings.TrimSuffix(path, " (deleted)")
-		mod.file = openSame(link, key.inode)
+		mod.file = openSame(link, key, pid)
 	}
 	if mod.file != nil {
 		return ms.add(pid, key, mod)
 	}
-	if path, f := ms.search(name, key.inode); f != nil {
+	if path, f := ms.search(name, key); f != nil {
 		mod.path, mod.file = path, f
 	}
 	return ms.add(pid, key, mod)
@@ -95,7 +95,7 @@ func (ms *modules) openExec(pid uint32, key moduleKey, path string) *module {
 	if mod := ms.byKey[key]; mod != nil {
 		return mod
 	}
-	return ms.add(pid, key, &module{path: path, file: openSame(path, key.inode)})
+	return ms.add(pid, key, &module{path: path, file: openSame(path, key, 0)})
 }
 
 // openVDSO returns the module of a mapping of the vdso. The kernel gives every
@@ -127,13 +127,13 @@ var libraryDirs = []string{
 }
 
 // search looks there, and where other files came from.
-func (ms *modules) search(name string, inode uint64) (string, *os.File) {
+func (ms *modules) search(name string, key moduleKey) (string, *os.File) {
 	if name == "" || name != filepath.Base(name) {
 		return "", nil
 	}
 	for _, dir := range slices.Concat(libraryDirs, ms.dirs) {
 		path := filepath.Join(dir, name)
-		if f := openSame(path, inode); f != nil {
+		if f := openSame(path, key, 0); f != nil {
 			return path, f
 		}
 	}
@@ -194,20 +194,6 @@ func (ms *modules) close() {
 			m.file.Close()
 		}
 	}
-}
-
-// openSame opens a path if it is still the inode that was mapped.
-func openSame(path string, inode uint64) *os.File {
-	f, err := symbol.OpenRegular(filepath.Clean(path))
-	if err != nil {
-		return nil
-	}
-	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) != nil || st.Ino != inode {
-		f.Close()
-		return nil
-	}
-	return f
 }
 
 // userDev turns the kernel's own device number (include/linux/kdev_t.h) into

@@ -34,7 +34,7 @@ func TestModulesKeepRoom(t *testing.T) {
 		if err := unix.Stat(path, &st); err != nil {
 			t.Fatal(err)
 		}
-		key := moduleKey{1, st.Ino}
+		key := moduleKey{st.Dev, st.Ino}
 		m := ms.openExec(1, key, path)
 		names[m.id] = true
 		if held := m.file != nil; held != (i < 3) {

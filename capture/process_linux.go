@@ -248,9 +248,9 @@ func (ps *processes) readMaps(p *process) {
 // known, by what the record says.
 func (ps *processes) execMaps(p *process, x *bpf.RawExec) {
 	p.image = imageIn(x)
-	if imageOf(p.pid) == p.image {
+	if p.image.runs(p.pid) {
 		ps.readMaps(p)
-		if imageOf(p.pid) == p.image {
+		if p.image.runs(p.pid) {
 			return
 		}
 		p.space.mappings, p.space.code = nil, nil
@@ -266,29 +266,42 @@ func (ps *processes) execMaps(p *process, x *bpf.RawExec) {
 	}
 }
 
-// An image is where a process's executable has its code and where its stack begins. No
-// two share both that one process has soon after another: where an executable always has
-// its code in the same place, the stack is in another.
-type image struct{ startCode, startStack uint64 }
+// An image is where a process's executable has its code and where its stack begins, and
+// which executable it is. No two share both places that one process has soon after another,
+// unless nothing is random (ADDR_NO_RANDOMIZE) and their arguments are as long; then the
+// executable tells.
+type image struct {
+	startCode, startStack uint64
+	exe                   moduleKey
+}
 
-func imageIn(x *bpf.RawExec) image { return image{x.StartCode, x.StartStack} }
+func imageIn(x *bpf.RawExec) image {
+	return image{x.StartCode, x.StartStack, moduleKey{userDev(x.Dev), x.Ino}}
+}
 
-// imageOf is the image that a process has now; zero when it is gone.
-func imageOf(pid uint32) image {
+// runs reports whether it is the image that a process has now.
+func (i image) runs(pid uint32) bool {
 	b, err := os.ReadFile(procPath(pid, "stat"))
 	if err != nil {
-		return image{}
+		return false
 	}
 	rest := string(b[bytes.LastIndexByte(b, ')')+1:]) // the name before may hold anything
 	const code, stack = 26 - 3, 28 - 3                // startcode and startstack in proc_pid_stat(5); rest begins with the third
 	f := strings.Fields(rest)
 	if len(f) <= stack {
-		return image{}
+		return false
 	}
-	var i image
-	i.startCode, _ = strconv.ParseUint(f[code], 10, 64)
-	i.startStack, _ = strconv.ParseUint(f[stack], 10, 64)
-	return i
+	startCode, _ := strconv.ParseUint(f[code], 10, 64)
+	startStack, _ := strconv.ParseUint(f[stack], 10, 64)
+	if startCode != i.startCode || startStack != i.startStack {
+		return false
+	}
+	exe, err := os.OpenFile(procPath(pid, "exe"), unix.O_PATH, 0)
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission) // then it is not to be known
+	}
+	defer exe.Close()
+	return sameFile(exe, i.exe, pid)
 }
 
 func procPath(pid uint32, parts ...string) string {

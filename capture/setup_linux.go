@@ -395,7 +395,7 @@ func (r *recorder) adopt(pids []uint32, start int64) error {
 			return fmt.Errorf("pid %d: list its threads: %w", pid, err)
 		}
 		if gone {
-			if r.cmd == nil && len(r.opts.Pids) == 1 {
+			if r.cmd == nil && len(r.opts.Pids) == 1 && pid == uint32(r.opts.Pids[0]) { // and no child that nobody has waited for
 				return fmt.Errorf("pid %d: it ended while recording began", pid)
 			}
 			if err := r.forget(pid); err != nil {

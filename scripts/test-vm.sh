@@ -111,7 +111,7 @@ done
 # --- the initramfs ---------------------------------------------------------------
 
 # virtiofs and its bus first; the rest is what the tests' networks are made of.
-modules="virtio_pci virtiofs veth dummy tcp_diag sch_netem nf_tables"
+modules="virtio_pci virtiofs overlay veth dummy tcp_diag sch_netem nf_tables"
 tree=$work/initramfs
 mkdir -p "$tree/bin"
 cp "$(command -v busybox)" "$tree/bin/busybox"

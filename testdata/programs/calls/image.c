@@ -58,6 +58,12 @@ int main(int argc, char **argv)
 		} else if (!strcmp(*step, "uid")) {
 			if (setresuid(-1, atoi(*++step), -1))
 				return 2;
+		} else if (!strcmp(*step, "as")) {
+			step++;
+#if defined(FIRST)
+			execv(*step, argv);
+			return 2;
+#endif
 		} else if (!strcmp(*step, "exec")) {
 			execv(step[1], step + 1);
 			return 2;
