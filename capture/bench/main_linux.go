@@ -38,7 +38,7 @@ func main() {
 	flag.StringVar(&b.profile, "profile", "", "write a CPU profile of the recorder to `FILE`, in the section recorder")
 	flag.StringVar(&b.load, "load", "pairs", "the `program` that the section recorder records: pairs or mix")
 	flag.IntVar(&b.pairs, "pairs", 3_000_000, "blocks that it allocates")
-	only := flag.String("only", "", "run only these `sections`, by comma: heap, stacks, recorder, size, analysis, large, calls, tcp, nginx, redis, complete, million")
+	only := flag.String("only", "", "run only these `sections`, by comma: heap, start, stacks, recorder, size, analysis, large, calls, tcp, nginx, redis, complete, million")
 	thousands := flag.Int("connections", 500, "thousands of connections at once, each of two ends")
 	gigabytes := flag.Int("gigabytes", 10, "size of the capture that is asked what is in it")
 	stacks := flag.Int("stacks", 100_000, "stacks that are to be unwound")
@@ -49,6 +49,7 @@ func main() {
 		run  func() error
 	}{
 		{"heap", b.heap},
+		{"start", b.starts},
 		{"stacks", func() error { return b.stacks(*stacks) }},
 		{"recorder", b.recorder},
 		{"size", b.size},

@@ -15,11 +15,12 @@ import (
 
 // A process is a program that waits at its start until it is to run.
 type process struct {
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    *bufio.Reader
-	probed int64 // address of what is called, malloc in most
-	ended  bool
+	cmd      *exec.Cmd
+	in       io.WriteCloser
+	out      *bufio.Reader
+	probed   int64    // address of what is called, malloc in most
+	untraced [24]byte // its code
+	ended    bool
 }
 
 // start starts a program in its waiting form.
@@ -46,6 +47,10 @@ func (b *bench) start(name string, args ...string) (*process, error) {
 	if p.probed, err = strconv.ParseInt(at, 16, 64); err != nil {
 		p.stop()
 		return nil, fmt.Errorf("start %s: it says %q: %w", name, line, err)
+	}
+	if p.untraced, err = p.code(); err != nil {
+		p.stop()
+		return nil, fmt.Errorf("start %s: read its code: %w", name, err)
 	}
 	return p, nil
 }
@@ -80,23 +85,30 @@ func (p *process) stop() {
 	}
 }
 
-// waitTraced waits until what is called begins with a breakpoint.
+// waitTraced waits until there is a breakpoint in the first instructions of what is
+// called, where tracers put theirs: their bytes are no longer those of the file.
 func (p *process) waitTraced() error {
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.pid()))
-	if err != nil {
-		return err
-	}
-	defer mem.Close()
-	var first [1]byte
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if _, err := mem.ReadAt(first[:], p.probed); err != nil {
+		code, err := p.code()
+		if err != nil {
 			return err
 		}
-		if first[0] == 0xcc { // int3
+		if code != p.untraced {
 			return nil
 		}
 	}
 	return errors.New("no probe appeared within 30 s")
+}
+
+// code is the beginning of what is called.
+func (p *process) code() (code [24]byte, err error) {
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.pid()))
+	if err != nil {
+		return code, err
+	}
+	defer mem.Close()
+	_, err = mem.ReadAt(code[:], p.probed)
+	return code, err
 }
 
 // figure finds "NAME VALUE" in a program's output.
