@@ -119,6 +119,13 @@ func TestCallsOfGo(t *testing.T) {
 	}
 }
 
+// Returns of the C library are seen, which has makecontext for others to use.
+func TestCallsOfLibc(t *testing.T) {
+	kerneltest.Require(t)
+	list, _ := recordCalls(t, []string{"/bin/ls", "/proc/self/task"}, "uretprobe:/usr/lib/*/libc.so.6:opendir(name=str(arg0)) /retval != 0/")
+	sameLines(t, "opendir", only(list, "opendir"), []string{"returned depth=1 name=/proc/self/task"})
+}
+
 // Where a program switches stacks, only entries are probed unless that is wanted.
 func TestCallsOfCoroutines(t *testing.T) {
 	kerneltest.Require(t)

@@ -94,7 +94,13 @@ var switchers = []string{
 // another stack, "" if there is none. The kernel sees a return by an address that
 // it puts on the stack, and takes stacks for one: where they are several, it
 // can end the program (handle_trampoline in kernel/events/uprobes.c).
+//
+// A library is no program, even one that can be started: glibc's has an interpreter
+// and makecontext, which says nothing of those that use it.
 func (e *ELF) SwitchesStacks() string {
+	if d, err := e.Dynamic(); err == nil && d.SoName != "" {
+		return ""
+	}
 	wanted := map[string]bool{}
 	for _, name := range switchers {
 		wanted[name] = true
