@@ -49,6 +49,7 @@ func render(t testing.TB, res Result, name string, width int) []byte {
 //	orphans in FIN_WAIT, simultaneous close               tcp-fin-wait
 //	half-close both ways, RST in CLOSE_WAIT               tcp-half-close
 //	listener closes over its queue, SO_REUSEPORT          tcp-never-accepted
+//	two listeners at one port                              tcp-twin-listeners
 //	refused, timed out, unreachable, abandoned, killed    tcp-connect-failures
 //	a thousand refusals                                   TestTCPManyRefusals
 //	TCP Fast Open                                         tcp-fast-open

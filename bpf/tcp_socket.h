@@ -67,7 +67,7 @@ struct endpoint {
 	__u8 addr[16];
 	__u32 netns;
 	__u16 port;
-	__u16 family;
+	__u16 family; /* AF_INET or AF_INET6 */
 };
 
 /* Where targets listen, and by how many sockets. */
@@ -216,13 +216,23 @@ static __always_inline struct connection *add(const struct sock *sk, __u16 gener
 	return bpf_map_lookup_elem(&connections, &key);
 }
 
+/* Where a socket listens, or the one whose child it is. The family is the socket's own and
+ * not the address's: a child has its listener's, so that those of an IPv4 listener are
+ * told from those of the IPv6 one at the same port, be that for IPv6 alone or not. */
 static __always_inline void read_listener(struct endpoint *at, const struct sock *sk)
 {
-	__u8 unused[16];
+	__u32 a[4] = {};
 
 	at->netns = netns_of(sk);
 	at->port = local_port(sk);
-	at->family = read_addrs(sk, at->addr, unused);
+	at->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (at->family == AF_INET6 && bpf_core_field_exists(sk->__sk_common.skc_v6_rcv_saddr))
+		bpf_core_read(a, sizeof(a), &sk->__sk_common.skc_v6_rcv_saddr);
+	else
+		a[0] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+	if (is_mapped(a) && !a[3])
+		a[2] = 0; /* ::ffff:0.0.0.0 is any, too */
+	__builtin_memcpy(at->addr, a, sizeof(a));
 }
 
 /* Whether a target listens where this socket was born. */
@@ -234,9 +244,6 @@ static __always_inline bool from_target(const struct sock *sk)
 	if (bpf_map_lookup_elem(&listening, &at))
 		return true;
 	__builtin_memset(at.addr, 0, sizeof(at.addr));
-	if (bpf_map_lookup_elem(&listening, &at))
-		return true;
-	at.family = 6; /* which takes IPv4 as well */
 	return bpf_map_lookup_elem(&listening, &at) != NULL;
 }
 

@@ -3,6 +3,7 @@ package tcp
 import (
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -130,6 +131,49 @@ func TestUnknownListener(t *testing.T) {
 			}
 			if left(t, r.objs.Accepted) != 0 {
 				t.Error("the accept still waits")
+			}
+		})
+	}
+}
+
+// Two listeners can share a port, one for IPv4 and one for IPv6 alone: each has
+// children of its own, whichever of them is a target's.
+func TestTwinListeners(t *testing.T) {
+	const ipv6, v6only = 41, 26
+	for target, known := range map[string]string{"v4": "listen", "v6": "snapshot"} {
+		t.Run(target, func(t *testing.T) {
+			v4 := cast(t, "v4", stage{fresh: true})
+			v6, cli := cast(t, "v6", stage{with: v4}), cast(t, "cli", stage{with: v4})
+			srv := map[string]*actor{"v4": v4, "v6": v6}[target]
+			var r *recording
+			if known == "listen" {
+				r = record(t, srv.pid)
+			}
+			v4.do("socket 0 %d 1 0", syscall.AF_INET)
+			port := v4.do("listen 0 0.0.0.0 0 8")
+			v6.do("socket 0 %d 1 0", syscall.AF_INET6)
+			v6.do("option 0 %d %d 1", ipv6, v6only)
+			v6.do("listen 0 :: %d 8", port)
+			if known == "snapshot" {
+				r = record(t, srv.pid)
+			}
+			cports := map[string]int{}
+			for name, a := range map[string]*actor{"v4": v4, "v6": v6} {
+				family, addr := syscall.AF_INET, "127.0.0.1"
+				if name == "v6" {
+					family, addr = syscall.AF_INET6, "::1"
+				}
+				cli.do("socket 1 %d 1 0", family)
+				cports[name] = cli.do("connect 1 %s %d", addr, port)
+				a.do("accept 1 0")
+				cli.do("close 1")
+				a.do("recv 1 -1")
+				a.do("close 1")
+			}
+			r.until("the target's", func() bool { return r.over(port, cports[target]) })
+			r.drain()
+			if n := len(r.conns()); n != 1 {
+				t.Errorf("%d connections are recorded, want the target's one:\n%s", n, r.dump(nil))
 			}
 		})
 	}
