@@ -159,11 +159,12 @@ static __always_inline __u64 walk_stack(struct pt_regs *ctx, struct stack *s, bo
 	return stack_id(s, n);
 }
 
-static __always_inline __u64 take_stack(struct pt_regs *ctx, struct thread *t)
+/* 0 also where frames have no room. */
+static __always_inline __u64 take_stack(struct pt_regs *ctx, struct stack *room)
 {
 	switch (stacks_by) {
 	case FramePointers:
-		return walk_stack(ctx, &t->stack, false);
+		return room ? walk_stack(ctx, room, false) : 0;
 	case Snapshots:
 		return snapshot_stack(ctx);
 	}
@@ -215,23 +216,24 @@ int heap_enter(struct pt_regs *ctx)
 {
 	__u64 sp = PT_REGS_SP(ctx);
 	__u32 fn = function(ctx);
-	struct thread *t;
+	struct stack *room;
+	struct state *s;
 
 	if (bpf_get_current_pid_tgid() >> 32 == recorder)
 		return 0;
-	t = this_thread();
-	if (!t || !fn) {
-		count_lost(Alloc);
+	s = this_state(&room);
+	if (!s || !fn) {
+		count_lost(Alloc); /* and those within it: nobody tells them apart then */
 		return 0;
 	}
-	if (t->call.sp && sp <= t->call.sp && call_runs(&t->call))
+	if (s->call.sp && sp <= s->call.sp && call_runs(&s->call))
 		return 0; /* the outer call tells it all */
-	t->freed = 0;
-	t->call.fn = (__u8)fn;
-	t->call.shape = fn >> 8;
-	read_args(ctx, &t->call);
-	t->call.stack = take_stack(ctx, t);
-	t->call.sp = sp;
+	s->freed = 0;
+	s->call.fn = (__u8)fn;
+	s->call.shape = fn >> 8;
+	read_args(ctx, &s->call);
+	s->call.stack = take_stack(ctx, room);
+	s->call.sp = sp;
 	return 0;
 }
 
@@ -274,26 +276,15 @@ static __always_inline void emit_free(__u8 fn, __u64 addr)
 	SUBMIT(e);
 }
 
-SEC("uretprobe")
-int heap_return(struct pt_regs *ctx)
+/* Tells what a call did, whose result is given. */
+static __always_inline void tell_call(const struct call *c, __u64 ret)
 {
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct thread *t = bpf_map_lookup_elem(&threads, &tid);
-	__u64 ret = PT_REGS_RC(ctx);
-	struct call *c;
-
-	if (!t)
-		return 0;
-	c = &t->call;
-	if (!c->sp || PT_REGS_SP(ctx) != c->sp + RET_SP)
-		return 0; /* an inner call's return */
-	c->sp = 0;
 	if (c->shape == OfPosix) {
 		if ((__u32)ret)
-			return 0;
+			return;
 		if (bpf_probe_read_user(&ret, sizeof(ret), (void *)c->ptr)) {
 			count_lost(Alloc);
-			return 0;
+			return;
 		}
 	}
 	if (c->shape == OfRealloc || c->shape == OfReallocarray) {
@@ -302,20 +293,34 @@ int heap_return(struct pt_regs *ctx)
 				emit_realloc(c, ret);
 			else if (!c->size) /* realloc(p, 0) freed p; otherwise it failed and p lives */
 				emit_free(c->fn, c->ptr);
-			return 0;
+			return;
 		}
 	}
 	if (ret)
 		emit_alloc(c, ret);
+}
+
+SEC("uretprobe")
+int heap_return(struct pt_regs *ctx)
+{
+	struct stack *unused;
+	struct state *s = known_state(&unused);
+
+	if (!s || !s->call.sp || PT_REGS_SP(ctx) != s->call.sp + RET_SP)
+		return 0; /* an inner call's return */
+	s->call.sp = 0;
+	tell_call(&s->call, PT_REGS_RC(ctx));
+	leave_crowd();
 	return 0;
 }
 
 /* Whether the free is the second half of one that handed its block on. */
-static __always_inline bool handed_on(struct thread *t, __u64 addr, __u64 sp)
+static __always_inline bool handed_on(struct state *s, __u64 addr, __u64 sp)
 {
-	bool same = t->freed == addr && t->freed_sp == sp;
+	bool same = s->freed == addr && s->freed_sp == sp;
 
-	t->freed = 0;
+	s->freed = 0;
+	leave_crowd();
 	return same;
 }
 
@@ -324,30 +329,29 @@ int heap_free(struct pt_regs *ctx)
 {
 	__u32 fn = function(ctx);
 	__u64 addr = PT_REGS_PARM1(ctx), sp = PT_REGS_SP(ctx);
-	__u64 id = bpf_get_current_pid_tgid();
-	__u32 tid = (__u32)id;
-	struct thread *t;
+	struct stack *unused;
+	struct state *s;
 
-	if (!addr || id >> 32 == recorder)
+	if (!addr || bpf_get_current_pid_tgid() >> 32 == recorder)
 		return 0;
 	if (fn & RECYCLES) { /* before the call: the free comes next */
-		t = this_thread();
-		if (t) {
-			t->freed = addr;
-			t->freed_sp = sp - RET_SP;
+		s = this_state(&unused);
+		if (s) {
+			s->freed = addr;
+			s->freed_sp = sp - RET_SP;
 		}
 		return 0;
 	}
-	t = bpf_map_lookup_elem(&threads, &tid);
-	if (t) {
-		if (t->call.sp && sp <= t->call.sp && call_runs(&t->call))
+	s = known_state(&unused);
+	if (s) {
+		if (s->call.sp && sp <= s->call.sp && call_runs(&s->call))
 			return 0;
-		if (t->freed && !(fn & FORWARDS) && handed_on(t, addr, sp))
+		if (s->freed && !(fn & FORWARDS) && handed_on(s, addr, sp))
 			return 0;
 	}
-	if ((fn & FORWARDS) && (t = this_thread())) {
-		t->freed = addr;
-		t->freed_sp = sp;
+	if ((fn & FORWARDS) && (s = this_state(&unused))) {
+		s->freed = addr;
+		s->freed_sp = sp;
 	}
 	emit_free((__u8)fn, addr);
 	return 0;

@@ -67,10 +67,10 @@ static __always_inline bool told(struct sys_exit *ctx, struct args *args)
 /* Whether the thread is inside an allocator, which has its own reasons. */
 static __always_inline __u32 nested(void)
 {
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct thread *t = bpf_map_lookup_elem(&threads, &tid);
+	struct stack *unused;
+	struct state *s = known_state(&unused);
 
-	return t && t->call.sp && call_runs(&t->call);
+	return s && s->call.sp && call_runs(&s->call);
 }
 
 static __always_inline struct file *fd_file(__u32 fd)

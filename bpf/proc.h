@@ -54,8 +54,8 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	struct exec *e;
 
 	/* No call survives, nor does the number of a thread that is not the first. */
-	bpf_map_delete_elem(&threads, &pid);
-	bpf_map_delete_elem(&threads, &tid);
+	forget_thread(pid);
+	forget_thread(tid);
 	leave_all(first);
 	if (tid != pid)
 		leave_all(thread);
@@ -86,7 +86,7 @@ int BPF_PROG(process_exit, struct task_struct *task)
 
 	/* Of threads that end together, each may see that the process is gone, and
 	 * the first to tell takes it off the targets. */
-	bpf_map_delete_elem(&threads, &tid);
+	forget_thread(tid);
 	leave_all(user);
 	leave_all(kernel);
 	if (!is_target(pid))

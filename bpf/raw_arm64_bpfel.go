@@ -535,6 +535,7 @@ const (
 	RawMapComms                  = "comms"
 	RawMapConnections            = "connections"
 	RawMapConnects               = "connects"
+	RawMapCrowd                  = "crowd"
 	RawMapEdges                  = "edges"
 	RawMapEvents                 = "events"
 	RawMapFunctions              = "functions"
@@ -590,6 +591,7 @@ const (
 	RawProgTcpStateStack         = "tcp_state_stack"
 	RawVarCallerRoom             = "caller_room"
 	RawVarCodeNumber             = "code_number"
+	RawVarCrowded                = "crowded"
 	RawVarFollowHits             = "follow_hits"
 	RawVarLastWalk               = "last_walk"
 	RawVarMatchComms             = "match_comms"
@@ -699,6 +701,7 @@ type RawMapSpecs struct {
 	Comms       *ebpf.MapSpec `ebpf:"comms"`
 	Connections *ebpf.MapSpec `ebpf:"connections"`
 	Connects    *ebpf.MapSpec `ebpf:"connects"`
+	Crowd       *ebpf.MapSpec `ebpf:"crowd"`
 	Edges       *ebpf.MapSpec `ebpf:"edges"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Functions   *ebpf.MapSpec `ebpf:"functions"`
@@ -724,6 +727,7 @@ type RawMapSpecs struct {
 type RawVariableSpecs struct {
 	CallerRoom *ebpf.VariableSpec `ebpf:"caller_room"`
 	CodeNumber *ebpf.VariableSpec `ebpf:"code_number"`
+	Crowded    *ebpf.VariableSpec `ebpf:"crowded"`
 	FollowHits *ebpf.VariableSpec `ebpf:"follow_hits"`
 	LastWalk   *ebpf.VariableSpec `ebpf:"last_walk"`
 	MatchComms *ebpf.VariableSpec `ebpf:"match_comms"`
@@ -769,6 +773,7 @@ type RawMaps struct {
 	Comms       *ebpf.Map `ebpf:"comms"`
 	Connections *ebpf.Map `ebpf:"connections"`
 	Connects    *ebpf.Map `ebpf:"connects"`
+	Crowd       *ebpf.Map `ebpf:"crowd"`
 	Edges       *ebpf.Map `ebpf:"edges"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Functions   *ebpf.Map `ebpf:"functions"`
@@ -797,6 +802,7 @@ func (m *RawMaps) Close() error {
 		m.Comms,
 		m.Connections,
 		m.Connects,
+		m.Crowd,
 		m.Edges,
 		m.Events,
 		m.Functions,
@@ -823,6 +829,7 @@ func (m *RawMaps) Close() error {
 type RawVariables struct {
 	CallerRoom *ebpf.Variable `ebpf:"caller_room"`
 	CodeNumber *ebpf.Variable `ebpf:"code_number"`
+	Crowded    *ebpf.Variable `ebpf:"crowded"`
 	FollowHits *ebpf.Variable `ebpf:"follow_hits"`
 	LastWalk   *ebpf.Variable `ebpf:"last_walk"`
 	MatchComms *ebpf.Variable `ebpf:"match_comms"`

@@ -32,8 +32,9 @@ type recorder struct {
 	w       *format.Writer
 	objs    bpf.RawObjects
 	ring    *ring
-	poll    time.Duration  // how often the ring is emptied
-	closers []func() error // of what is attached
+	poll    time.Duration     // how often the ring is emptied
+	closers []func() error    // of what is attached
+	rooms   map[string]uint32 // entries of maps, where a test wants another number
 
 	procs   *processes
 	modules *modules

@@ -221,6 +221,9 @@ func (r *recorder) load() error {
 	for _, name := range []string{"scratches", "lost"} {
 		spec.Maps[name].MaxEntries *= uint32(cpus)
 	}
+	for name, n := range r.rooms {
+		spec.Maps[name].MaxEntries = n
+	}
 	vars := map[string]any{
 		"stacks_by":   waysOfStacks[r.opts.Stacks],
 		"stack_bytes": uint32(r.opts.StackSize &^ 7),
