@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,10 @@ type output struct {
 	// ours is set once the file holds nothing but what this recording wrote, so
 	// that an attempt which comes to nothing may remove it.
 	ours bool
+	// Until the recording begins, what it is to overwrite (locked), and its own name,
+	// where it waits to take that place.
+	old *os.File
+	own string
 
 	at     int64 // where the next byte goes
 	limit  int64 // bytes that the file may have (RLIMIT_FSIZE)
@@ -82,27 +87,72 @@ func (o *output) finish() error {
 }
 
 // create opens the capture's file: the user's own when run under sudo, for its
-// owner only. One that was there keeps its content until [output.begin].
+// owner only. One that was there stays as it is until [output.begin].
 func create(path string, force bool) (*output, error) {
 	if err := checkOutput(path, force); err != nil {
 		return nil, err
 	}
+	o := &output{limit: sizeLimit()}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	fresh := err == nil
-	if force && errors.Is(err, fs.ErrExist) {
-		f, err = os.OpenFile(path, os.O_RDWR, 0)
+	switch {
+	case err == nil:
+		o.File, o.ours = f, true
+		if err = lock(f); err != nil {
+			f.Close()
+		}
+	case force && errors.Is(err, fs.ErrExist):
+		err = o.beside(path)
 	}
 	if err != nil {
 		return nil, createError(path, err)
 	}
-	// Two recorders that write to one file would leave nothing readable. A file
-	// system without locks does without.
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
-		f.Close()
-		return nil, fmt.Errorf("create %s: another tcap is recording to it", path)
+	giveToInvoker(o.File)
+	return o, nil
+}
+
+// beside makes a file that will take the place of one. It is never opened and emptied
+// itself: in a directory that others can write to, it may be a link of theirs to a file of
+// this user's, or their own, which they could read.
+func (o *output) beside(path string) error {
+	old, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
 	}
-	giveToInvoker(f)
-	return &output{File: f, ours: fresh, limit: sizeLimit()}, nil
+	if err = lock(old); err == nil {
+		o.File, o.own, err = temporary(path)
+	}
+	if err == nil {
+		o.old, err = old, lock(o.File)
+	}
+	if err != nil {
+		old.Close()
+	}
+	return err
+}
+
+// temporary makes a file in the directory of a path. It speaks of itself by that path.
+func temporary(path string) (*os.File, string, error) {
+	t, err := os.CreateTemp(filepath.Dir(path), ".tcap-*")
+	if err != nil {
+		return nil, "", err
+	}
+	defer t.Close()
+	fd, err := unix.FcntlInt(t.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, "", errors.Join(err, os.Remove(t.Name()))
+	}
+	return os.NewFile(uintptr(fd), path), t.Name(), nil
+}
+
+var errRecording = errors.New("another tcap is recording to it")
+
+// lock keeps two recorders from writing to one file, which would leave nothing
+// readable. A file system without locks does without.
+func lock(f *os.File) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
+		return errRecording
+	}
+	return nil
 }
 
 // sizeLimit is how large this process may make a file, in bytes. A write beyond
@@ -118,6 +168,9 @@ func sizeLimit() int64 {
 // checkOutput refuses what cannot become a capture: an end is written over what
 // a full disk left of the last block, which only a regular file allows.
 func checkOutput(path string, force bool) error {
+	if fi, err := os.Lstat(path); force && err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+		return fmt.Errorf("create %s: it is a symbolic link, which --force does not follow; name the file itself", path)
+	}
 	fi, err := os.Stat(path)
 	if err != nil {
 		return nil // it is not there, or opening it will tell
@@ -147,6 +200,8 @@ func describe(m fs.FileMode) string {
 
 func createError(path string, err error) error {
 	switch {
+	case errors.Is(err, errRecording):
+		return fmt.Errorf("create %s: %w", path, err)
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("create %s: it exists; use --force to overwrite it", path)
 	case errors.Is(err, fs.ErrPermission):
@@ -168,13 +223,18 @@ func giveToInvoker(f *os.File) {
 	f.Chown(uid, gid) // a file system without owners is no reason to stop
 }
 
-// begin empties the file, now that the recording is known to begin.
+// begin puts the file in the place of the one that it is to overwrite, now that
+// the recording is known to begin.
 func (o *output) begin() error {
-	if o.ours {
+	if o.old == nil {
 		return nil
 	}
-	err := o.Truncate(0)
-	o.ours = err == nil
+	if err := os.Rename(o.own, o.Name()); err != nil {
+		return err
+	}
+	o.ours = true
+	err := o.old.Close()
+	o.old, o.own = nil, ""
 	return err
 }
 
@@ -192,7 +252,11 @@ func (o *output) check() error {
 
 // discard removes the file of a recording that did not begin.
 func (o *output) discard() {
-	if o.ours && o.check() == nil {
+	switch {
+	case o.old != nil:
+		os.Remove(o.own)
+		o.old.Close()
+	case o.ours && o.check() == nil:
 		os.Remove(o.Name())
 	}
 	o.Close()

@@ -161,4 +161,11 @@ func TestRedactCapture(t *testing.T) {
 	if o := tcap(t, "redact", path, "-o", public); o.code != exitFailed || !strings.Contains(o.stderr, "--force") {
 		t.Errorf("overwrites: exit %d, %s", o.code, o.stderr)
 	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(public, link); err != nil {
+		t.Fatal(err)
+	}
+	if o := tcap(t, "redact", path, "-o", link, "--force"); o.code != exitFailed || !strings.Contains(o.stderr, "symbolic link") {
+		t.Errorf("follows a link: exit %d, %s", o.code, o.stderr)
+	}
 }

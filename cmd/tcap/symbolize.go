@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -167,8 +168,13 @@ func explainModule(m *symbolize.Module) int {
 // reader sees the old file or the new one. The mode and owner are those of the
 // capture that was read.
 func rewrite(a *format.Amender, from, to string, replace bool) (err error) {
-	if _, err := os.Lstat(to); err == nil && !replace {
+	there, err := os.Lstat(to)
+	switch {
+	case err != nil: // nothing there, or what makes the file will tell
+	case !replace:
 		return fmt.Errorf("write %s: the file is there already; --force overwrites it", to)
+	case to != from && there.Mode()&fs.ModeSymlink != 0:
+		return fmt.Errorf("write %s: it is a symbolic link, which --force does not follow; name the file itself", to)
 	}
 	info, err := os.Stat(from)
 	if err != nil {
