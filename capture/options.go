@@ -43,6 +43,10 @@ type Options struct {
 	Version string    // of tcap, for the header
 	Args    []string  // how tcap was called, for the header
 	Stderr  io.Writer // warnings and remarks, a line each; one that blocks does not hold up the recording
+	Announce bool      // say on Stderr when recording begins, unless a command does with it
+	// Ready, when set, is called when recording has begun, before a command is let go. An
+	// error ends the recording.
+	Ready func() error
 	// Progress, when set, is called a few times a second, by the goroutine that
 	// writes to Stderr. While a call lasts, others are left out.
 	Progress func(Summary)

@@ -123,6 +123,9 @@ func (r *recorder) begin() error {
 		return err
 	}
 	r.begun = start.Mono
+	if err := r.ready(); err != nil {
+		return err
+	}
 	if r.cmd != nil {
 		r.cmd.run(r.ring.wake)
 	}

@@ -39,6 +39,7 @@ type recordFlags struct {
 	unwind    string
 	kernel    bool
 	debug     []string
+	ready     int
 	quiet     bool
 }
 
@@ -91,7 +92,8 @@ redis, mysql, ...) is recorded, too, if it is a target or, without one, runs;
 	fl.BoolVar(&f.kernel, "kernel-stacks", false, "take the kernel's stack at TCP state changes, retransmissions and resets")
 	fl.StringArrayVar(&f.debug, "debug-dir", nil, "search `DIR` for debug files, before /usr/lib/debug (repeatable)")
 	fl.BoolVar(&f.force, "force", false, "overwrite FILE")
-	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress and no summary")
+	fl.IntVar(&f.ready, "ready-fd", 0, "write a line to descriptor `N` and close it when recording has begun")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "say neither that it begins nor how it goes or went")
 	return cmd
 }
 
@@ -203,6 +205,10 @@ func record(ctx context.Context, f *recordFlags, command []string) error {
 	if err != nil {
 		return err
 	}
+	if o.Ready, err = readiness(f.ready); err != nil {
+		return err
+	}
+	o.Announce = !f.quiet
 	interrupts, stop := watchInterrupts(len(command) > 0)
 	defer stop()
 	o.Interrupts = interrupts
