@@ -74,7 +74,7 @@ func (r *callsResult) Text(w io.Writer, width int) error {
 			if i > 0 {
 				t.Line("")
 			}
-			r.textProbe(t, s, max(width, export.MinWidth))
+			r.textProbe(t, s)
 		}
 	}
 	t.Line("")
@@ -107,7 +107,7 @@ func (s *callStat) cells() []string {
 
 var callHead = []string{"CALLS", "TOTAL", "P50", "P95", "P99", "MAX"}
 
-func (r *callsResult) textProbe(t *export.Text, s *probeStat, width int) {
+func (r *callsResult) textProbe(t *export.Text, s *probeStat) {
 	line := export.Escape(s.name) + ": " + counted(s.calls, "call")
 	for o, n := range s.outcomes {
 		if n > 0 && o != format.CallReturned && o != format.CallEntered {
@@ -119,12 +119,12 @@ func (r *callsResult) textProbe(t *export.Text, s *probeStat, width int) {
 	}
 	t.Para(line+".", "  ")
 	if s.count > 0 {
-		t.Line("  p50 %s, p95 %s, p99 %s, max %s", export.Duration(s.quantile(0.5)), export.Duration(s.quantile(0.95)),
-			export.Duration(s.quantile(0.99)), export.Duration(s.most))
-		textHistogram(t, &s.callStat, width)
+		t.Clauses("  ", fmt.Sprintf("p50 %s, p95 %s, p99 %s, max %s", export.Duration(s.quantile(0.5)), export.Duration(s.quantile(0.95)),
+			export.Duration(s.quantile(0.99)), export.Duration(s.most)))
+		textHistogram(t, &s.callStat)
 	}
 	for i := range s.args {
-		t.Para("  "+s.args[i].text(&s.probe.Args[i]), "    ")
+		t.Clauses("  ", s.args[i].text(&s.probe.Args[i]))
 	}
 }
 
@@ -141,23 +141,21 @@ func outcomeText(o int) string {
 	return outcomeName(o)
 }
 
-func textHistogram(t *export.Text, s *callStat, width int) {
-	first, last, most := -1, 0, uint64(0)
+func textHistogram(t *export.Text, s *callStat) {
+	first, last := -1, 0
 	for i, n := range s.log2 {
 		if n > 0 {
 			if first < 0 {
 				first = i
 			}
-			last, most = i, max(most, n)
+			last = i
 		}
 	}
-	bar := uint64(min(max(width-44, 10), 50))
+	var rows [][]string
 	for i := first; i <= last; i++ {
-		n := s.log2[i]
-		line := fmt.Sprintf("  %10s - %-10s %11s %s", export.Duration(log2From(i)), export.Duration(log2From(i+1)), export.Count(n),
-			strings.Repeat("#", int((n*bar+most-1)/most)))
-		t.Line("%s", strings.TrimRight(line, " "))
+		rows = append(rows, []string{export.Duration(log2From(i)), export.Duration(log2From(i + 1)), export.Count(s.log2[i])})
 	}
+	t.Bars(export.Table{Head: []string{"FROM", "TO", "CALLS"}, Rows: rows}, s.log2[first:last+1])
 }
 
 // log2From is the least duration in a bucket of the histogram, ns.
@@ -238,7 +236,8 @@ func (r *callsResult) textBy(t *export.Text) {
 			t.Line("")
 		}
 		t.Line("%s", export.Escape(s.name))
-		tab := export.Table{Head: append([]string{strings.ToUpper(r.opt.by)}, callHead...), Right: []bool{false, true, true, true, true, true, true}}
+		tab := export.Table{Head: append([]string{strings.ToUpper(r.opt.by)}, callHead...), Right: []bool{false, true, true, true, true, true, true},
+			Drop: []int{0, 0, 1, 2, 4, 3, 0}}
 		rows := r.limit(s.rows)
 		for _, g := range rows {
 			tab.Rows = append(tab.Rows, append([]string{export.Escape(g.name)}, g.cells()...))

@@ -68,7 +68,11 @@ func (r *callsResult) textTrees(t *export.Text) {
 			t.Para("No call of "+export.Escape(s.name)+" is known to have returned, so there is no time to show.", "  ")
 			continue
 		}
-		r.opt.view.draw(t, s.samples(stacks))
+		view := r.opt.view
+		if s.count == 0 { // nobody knows how long a call took whose return was not recorded
+			view = view.alone()
+		}
+		view.draw(t, s.samples(stacks))
 	}
 }
 

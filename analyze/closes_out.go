@@ -36,6 +36,7 @@ func (r *closesResult) textGroups(t *export.Text) {
 	tab := export.Table{
 		Head:  []string{"CLOSES", "COMM", "PORT", "BY", "REASON", "FUNCTION", "DELAY", "IDLE"},
 		Right: []bool{true, false, false, false, false, false, true, true},
+		Drop:  []int{0, 4, 3, 0, 0, 0, 1, 2},
 	}
 	for i := range r.groups {
 		g := &r.groups[i]
@@ -51,6 +52,7 @@ func (r *closesResult) textRows(t *export.Text) {
 	tab := export.Table{
 		Head:  []string{"TIME(s)", "PID", "REMOTE", "REASON", "FUNCTION", "DELAY", "IDLE"},
 		Right: []bool{true, true, false, false, false, true, true},
+		Drop:  []int{0, 3, 0, 0, 0, 1, 2},
 	}
 	rows := r.rows
 	if r.opt.top == 0 {

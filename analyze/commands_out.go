@@ -29,6 +29,7 @@ func (r *commandsResult) textRows(t *export.Text) {
 	tab := export.Table{
 		Head:  []string{strings.ToUpper(r.opt.by.is), "CALLS", "TOTAL", "SELF", "P50", "P99", "P99.9", "MAX"},
 		Right: []bool{false, true, true, true, true, true, true, true},
+		Drop:  []int{0, 0, 1, 0, 4, 2, 5, 3},
 	}
 	for _, g := range r.shown() {
 		tab.Rows = append(tab.Rows, []string{
@@ -49,7 +50,7 @@ func (r *commandsResult) textCommand(t *export.Text, c *command, width int) {
 	if n := c.args; n > 2 || n == 2 && c.key == "" {
 		line += fmt.Sprintf(" (%d words)", n)
 	}
-	t.Line("  %s", cutEnd(line, width-2))
+	t.Line("  %s", export.CutEnd(line, width-2))
 }
 
 func (r *commandsResult) textSummary(t *export.Text) {

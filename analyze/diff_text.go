@@ -90,6 +90,7 @@ func (d *Diff) textTable(t *export.Text, rows []DiffRow) {
 	tab := export.Table{
 		Head:  []string{"GROWTH", "BLOCKS", "BEFORE", "AFTER", "WITH CALLEES", strings.ToUpper(d.GroupBy)},
 		Right: []bool{true, true, true, true, true, false},
+		Drop:  []int{0, 2, 3, 4, 1, 0},
 	}
 	for i := range rows {
 		r := &rows[i]

@@ -27,10 +27,10 @@ func (h *Heap) Text(w io.Writer, width int) error {
 	h.textSizes(t)
 	h.textGrowth(t)
 	if h.UnknownFrees > 0 {
-		t.Line("%s: %s.", unknownFreesName(h.completeness), export.Count(h.UnknownFrees))
+		t.Para(fmt.Sprintf("%s: %s.", unknownFreesName(h.completeness), export.Count(h.UnknownFrees)), "  ")
 	}
 	if h.DoubleFrees > 0 {
-		t.Line("Frees of blocks that had been freed before: %s.", export.Count(h.DoubleFrees))
+		t.Para(fmt.Sprintf("Frees of blocks that had been freed before: %s.", export.Count(h.DoubleFrees)), "  ")
 	}
 	t.Para(fmt.Sprintf("Heap summary: peak %s in %s at %s, %s allocated in %s, %s live at the end.",
 		bytesOf(h.Peak.Bytes), blocks(h.Peak.Blocks), export.Duration(h.Peak.Time),
@@ -63,6 +63,8 @@ func (h *Heap) textTotals(t *export.Text) {
 	t.Table(export.Table{
 		Head:  []string{"", "BYTES", "BLOCKS", ""},
 		Right: []bool{false, true, true, false},
+		Drop:  []int{0, 0, 1, 0},
+		Wrap:  true,
 		Rows: [][]string{
 			row("allocated", h.Allocations, perS),
 			row("freed", h.Freed, ""),
@@ -92,12 +94,12 @@ func (h *Heap) textList(t *export.Text, title string, weigh func(*HeapStack) (ui
 				t.Line("%s:", title)
 			}
 			shown++
-			t.Line("  %s", text)
+			t.Clauses("  ", text)
 			t.Stack(h.opt.view.frames(s.Stack), "    ")
 		}
 	}
 	if more > 0 {
-		t.Line("  ... and %s (--top 0 shows all)", counted(uint64(more), "more stack"))
+		t.Clauses("  ", "... and "+counted(uint64(more), "more stack")+" (--top 0 shows all)")
 	}
 	if shown > 0 {
 		t.Line("")
@@ -108,16 +110,13 @@ func (h *Heap) textSizes(t *export.Text) {
 	if len(h.Sizes) == 0 {
 		return
 	}
-	var most uint64
+	var rows [][]string
+	var counts []uint64
 	for _, s := range h.Sizes {
-		most = max(most, s.Blocks)
+		rows = append(rows, []string{sizeClass(s), export.Count(s.Blocks), export.Count(s.Amount.Bytes)})
+		counts = append(counts, s.Blocks)
 	}
-	tab := export.Table{Head: []string{"SIZE", "ALLOCATIONS", "BYTES", ""}, Right: []bool{true, true, true, false}}
-	for _, s := range h.Sizes {
-		bar := strings.Repeat("#", int(float64(float64(s.Blocks)/float64(most)*20)+0.5))
-		tab.Rows = append(tab.Rows, []string{sizeClass(s), export.Count(s.Blocks), export.Count(s.Amount.Bytes), bar})
-	}
-	t.Table(tab, "")
+	t.Bars(export.Table{Head: []string{"SIZE", "ALLOCATIONS", "BYTES"}, Drop: []int{0, 0, 1}, Rows: rows}, counts)
 	t.Line("")
 }
 
@@ -140,19 +139,20 @@ func (h *Heap) textGrowth(t *export.Text) {
 	}
 	const marks = " ▁▂▃▄▅▆▇█"
 	var line strings.Builder
-	for _, p := range g.Points {
-		i := 0
+	each := (len(g.Points) + t.Width() - 3) / (t.Width() - 2) // points for a mark
+	for i := each - 1; i < len(g.Points); i += each {
+		level := 0
 		if most > 0 {
-			i = int(float64(p.Bytes) / float64(most) * 8)
+			level = int(float64(g.Points[i].Bytes) / float64(most) * 8)
 		}
-		line.WriteRune([]rune(marks)[i])
+		line.WriteRune([]rune(marks)[level])
 	}
 	sign := "grows by"
 	if g.Slope < 0 {
 		sign = "shrinks by"
 	}
-	t.Line("|%s| live, full height %s", line.String(), export.Bytes(most))
-	t.Line("The live heap %s %s/s (least squares, r² %.2f).", sign, export.Bytes(perSecond(g.Slope)), g.R2)
+	t.Line("|%s|", line.String())
+	t.Para(fmt.Sprintf("Live, full height %s. The live heap %s %s/s (least squares, r² %.2f).", export.Bytes(most), sign, export.Bytes(perSecond(g.Slope)), g.R2), "  ")
 	t.Line("")
 }
 

@@ -3,7 +3,6 @@ package analyze
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/tcap-dev/tcap/analyze/export"
 )
@@ -55,7 +54,7 @@ func (l *Leaks) textRow(t *export.Text, r *LeakRow) {
 	if r.Uncertain {
 		mark = fmt.Sprintf(", %s of them uncertain", blocks(r.UncertainBlocks))
 	}
-	t.Line("%s in %s%s", bytesOf(r.Bytes), blocks(r.Blocks), mark)
+	t.Para(fmt.Sprintf("%s in %s%s", bytesOf(r.Bytes), blocks(r.Blocks), mark), "  ")
 	at := "allocated at " + export.Duration(r.First)
 	age := "age " + export.Duration(r.AgeMin)
 	if r.Blocks > 1 {
@@ -80,7 +79,7 @@ func (l *Leaks) textRest(t *export.Text, shown []LeakRow) {
 		rest.blocks -= min(rest.blocks, shown[i].Blocks)
 		rest.bytes -= min(rest.bytes, shown[i].Bytes)
 	}
-	t.Line("... and %s: %s in %s (--top 0 shows all)", counted(uint64(len(l.rows)-len(shown)), "more row"), bytesOf(rest.bytes), blocks(rest.blocks))
+	t.Para(fmt.Sprintf("... and %s: %s in %s (--top 0 shows all)", counted(uint64(len(l.rows)-len(shown)), "more row"), bytesOf(rest.bytes), blocks(rest.blocks)), "  ")
 	t.Line("")
 }
 
@@ -136,9 +135,4 @@ func (l *Leaks) summary() string {
 func bytesOf(n uint64) string { return counted(n, "byte") }
 func blocks(n uint64) string  { return counted(n, "block") }
 
-func counted(n uint64, unit string) string {
-	if n == 1 {
-		return "1 " + unit
-	}
-	return export.Count(n) + " " + strings.TrimSuffix(unit, "s") + "s"
-}
+func counted(n uint64, unit string) string { return export.Counted(n, unit) }

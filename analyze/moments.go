@@ -231,42 +231,34 @@ func (r *timelineResult) command(c *command) {
 // Text implements Result.
 func (r *timelineResult) Text(w io.Writer, width int) error {
 	t := export.NewText(w, width)
-	tab := export.Table{Head: []string{"TIME"}, Right: []bool{true}}
-	column := func(has bool, names ...string) {
+	tab := export.Table{Head: []string{"TIME"}, Right: []bool{true}, Drop: []int{0}, Prose: true}
+	column := func(has bool, name string, drop int) {
 		if has {
-			tab.Head = append(tab.Head, names...)
-			for range names {
-				tab.Right = append(tab.Right, true)
-			}
+			tab.Head, tab.Right, tab.Drop = append(tab.Head, name), append(tab.Right, true), append(tab.Drop, drop)
 		}
 	}
-	column(r.has.heap, "HEAP", "GROWTH")
-	column(r.has.tcp, "NEW", "END", "OPEN")
-	column(r.has.queries, "QUERIES", "MAX")
-	column(r.has.commands, "COMMANDS", "MAX")
+	column(r.has.heap, "HEAP", 0)
+	column(r.has.heap, "GROWTH", 4)
+	column(r.has.tcp, "NEW", 6)
+	column(r.has.tcp, "END", 5)
+	column(r.has.tcp, "OPEN", 1)
+	column(r.has.queries, "QUERIES", 0)
+	column(r.has.queries, "MAX", 2)
+	column(r.has.commands, "COMMANDS", 0)
+	column(r.has.commands, "MAX", 3)
 	slowest := r.has.queries || r.has.commands
 	if slowest {
 		tab.Head, tab.Right = append(tab.Head, "SLOWEST"), append(tab.Right, false)
 	}
-	wide := make([]int, len(tab.Head))
 	for i := range r.moments {
 		row := r.textRow(&r.moments[i])
-		for j, c := range row {
-			wide[j] = max(wide[j], len(c), len(tab.Head[j]))
+		if slowest {
+			row = append(row, r.slowest(&r.moments[i]))
 		}
 		tab.Rows = append(tab.Rows, row)
 	}
-	if slowest {
-		room := max(width, export.MinWidth)
-		for _, n := range wide[:len(wide)-1] {
-			room -= n + 2
-		}
-		for i := range tab.Rows {
-			tab.Rows[i] = append(tab.Rows[i], cutEnd(r.slowest(&r.moments[i]), max(room, 12)))
-		}
-	}
 	if len(tab.Head) == 1 {
-		t.Line("Neither heap nor connections, queries or commands.")
+		t.Para("Neither heap nor connections, queries or commands.", "  ")
 	} else {
 		t.Table(tab, "")
 	}
@@ -275,8 +267,17 @@ func (r *timelineResult) Text(w io.Writer, width int) error {
 	return t.Flush()
 }
 
+// digits is how many decimals of a second tell the stretches apart.
+func (r *timelineResult) digits() int {
+	n := 3
+	for unit := int64(1e6); n < 9 && r.moments[0].ToNs-r.moments[0].FromNs < unit; unit /= 10 {
+		n++
+	}
+	return n
+}
+
 func (r *timelineResult) textRow(m *moment) []string {
-	row := []string{strconv.FormatFloat(float64(m.FromNs)/1e9, 'f', 3, 64)}
+	row := []string{strconv.FormatFloat(float64(m.FromNs)/1e9, 'f', r.digits(), 64)}
 	count := func(n *uint64) string {
 		if *n == 0 {
 			return "."

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/tcap-dev/tcap/analyze/export"
 )
@@ -20,7 +19,7 @@ func (r *queriesResult) Text(w io.Writer, width int) error {
 	if len(r.rows) == 0 {
 		t.Line("No queries.")
 	} else {
-		r.textRows(t, width)
+		r.textRows(t)
 		r.textSlowest(t, func(q *query) { r.textQuery(t, q, width) })
 	}
 	t.Line("")
@@ -29,24 +28,16 @@ func (r *queriesResult) Text(w io.Writer, width int) error {
 	return t.Flush()
 }
 
-func (r *queriesResult) textRows(t *export.Text, width int) {
+func (r *queriesResult) textRows(t *export.Text) {
 	tab := export.Table{
 		Head:  []string{"COUNT", "TOTAL", "P50", "P95", "P99", "MAX", strings.ToUpper(r.opt.by.is)},
 		Right: []bool{true, true, true, true, true, true, false},
+		Drop:  []int{0, 0, 3, 5, 2, 4, 0},
+		Prose: true,
 	}
-	used := 0
 	for _, g := range r.shown() {
-		row := []string{export.Count(g.count), briefNs(int64(min(g.total, uint64(maxTime)))),
-			briefNs(g.quantile(0.5)), briefNs(g.quantile(0.95)), briefNs(g.quantile(0.99)), briefNs(g.most), export.Escape(g.name)}
-		n := 0
-		for _, c := range row[:6] {
-			n += max(len(c), 6) + 2
-		}
-		used = max(used, n)
-		tab.Rows = append(tab.Rows, row)
-	}
-	for _, row := range tab.Rows {
-		row[6] = cutEnd(row[6], max(width-used, 16))
+		tab.Rows = append(tab.Rows, []string{export.Count(g.count), briefNs(int64(min(g.total, uint64(maxTime)))),
+			briefNs(g.quantile(0.5)), briefNs(g.quantile(0.95)), briefNs(g.quantile(0.99)), briefNs(g.most), export.Escape(g.name)})
 	}
 	r.table(t, tab)
 }
@@ -58,14 +49,14 @@ func (r *queriesResult) textQuery(t *export.Text, q *query, width int) {
 	if q.user != "" {
 		who += ", user " + export.Escape(q.user)
 	}
-	t.Line("  %s", cutEnd(who, width-2))
+	t.Line("  %s", export.CutEnd(who, width-2))
 	text := q.text
 	if !q.known {
 		text = q.print
 	}
 	for i, line := range wrapText(export.Escape(text), width-4, queryTextLines) {
 		if i == queryTextLines-1 && q.length > len(text) {
-			line = cutEnd(line+"…", width-4)
+			line = export.CutEnd(line+"…", width-4)
 		}
 		t.Line("    %s", line)
 	}
@@ -86,14 +77,6 @@ func wrapText(s string, width, n int) []string {
 	}
 }
 
-// cutEnd shortens text to a width by leaving out its end.
-func cutEnd(s string, width int) string {
-	if utf8.RuneCountInString(s) <= width {
-		return s
-	}
-	return string([]rune(s)[:width-1]) + "…"
-}
-
 func briefNs(ns int64) string { return brief(&ns) }
 
 func (r *queriesResult) textSummary(t *export.Text) {
@@ -102,10 +85,7 @@ func (r *queriesResult) textSummary(t *export.Text) {
 		t.Para("No probe of the role query was recorded: record with -e mysql or -e postgres.", "  ")
 		return
 	}
-	queries := export.Count(r.sum.count) + " queries"
-	if r.sum.count == 1 {
-		queries = "1 query"
-	}
+	queries := counted(r.sum.count, "query")
 	out := fmt.Sprintf("%s in %s, %s in all", queries, counted(uint64(r.all), "row"), export.Duration(int64(min(r.sum.total, uint64(maxTime)))))
 	for _, n := range []struct {
 		n    uint64

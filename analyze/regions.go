@@ -314,7 +314,7 @@ func (t *regionTracker) finish(at int64, c Capture) *Regions {
 }
 
 func (l *Regions) text(t *export.Text) {
-	t.Line("Mapped by the program and not unmapped: %s in %s", bytesOf(l.Total.Bytes), counted(l.Total.Blocks, "range"))
+	t.Para(fmt.Sprintf("Mapped by the program and not unmapped: %s in %s", bytesOf(l.Total.Bytes), counted(l.Total.Blocks, "range")), "  ")
 	t.Line("")
 	for i := range l.Rows {
 		r := &l.Rows[i]
@@ -322,7 +322,7 @@ func (l *Regions) text(t *export.Text) {
 		if r.Blocks > 1 {
 			when = fmt.Sprintf("from %s to %s", export.Duration(r.First), export.Duration(r.Last))
 		}
-		t.Line("%s in %s, mapped %s", bytesOf(r.Bytes), counted(r.Blocks, "range"), when)
+		t.Para(fmt.Sprintf("%s in %s, mapped %s", bytesOf(r.Bytes), counted(r.Blocks, "range"), when), "  ")
 		t.Stack(r.Stack, "    ")
 		t.Line("")
 	}

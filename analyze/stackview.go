@@ -94,6 +94,16 @@ func (v *stackView) chosen() *cost {
 	return &v.costs[slices.IndexFunc(v.costs, func(c cost) bool { return c.name == v.cost.is })]
 }
 
+// alone is the view with nothing beside the cost.
+func (v *stackView) alone() *stackView {
+	u := *v
+	u.costs = slices.Clone(v.costs)
+	for i := range u.costs {
+		u.costs[i].beside = export.Column{}
+	}
+	return &u
+}
+
 // frames returns a stack as it is shown.
 func (v *stackView) frames(stack []export.Frame) []export.Frame {
 	if v.allFrames {
@@ -150,6 +160,7 @@ func (v *stackView) table(t *export.Text, groups []*export.Group, top int) {
 	tab := export.Table{
 		Head:  []string{"SELF", "%", c.beside.Head, "TOTAL", "%", strings.ToUpper(string(grain))},
 		Right: []bool{true, true, true, true, true, false},
+		Drop:  []int{0, 2, 4, 0, 3, 0, 1},
 	}
 	if grain == export.ByFunction {
 		tab.Head, tab.Right = append(tab.Head, "IN"), append(tab.Right, false)
@@ -168,7 +179,7 @@ func (v *stackView) table(t *export.Text, groups []*export.Group, top int) {
 		}
 		tab.Rows = append(tab.Rows, row)
 	}
-	t.Line("%s, self and with what it calls:", c.title)
+	t.Para(c.title+", self and with what it calls:", "  ")
 	t.Table(tab, "")
 	if n := len(groups) - len(shown); n > 0 {
 		t.Line("... and %s (--top 0 shows all)", counted(uint64(n), "more row"))

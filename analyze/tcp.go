@@ -95,6 +95,7 @@ type tcpResult struct {
 	view     *tcpView
 	conns    []*tcpConn // selected, in order
 	all      int        // before --top
+	wide     bool       // addresses are shown in full
 }
 
 // Completeness is that of the capture.

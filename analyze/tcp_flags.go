@@ -12,7 +12,6 @@ import (
 // tcpOptions are the flags of "tcap analyze tcp"; those with a letter are
 // tcplife's.
 type tcpOptions struct {
-	wide    bool
 	csv     bool
 	seconds bool
 	clock   bool
@@ -38,7 +37,6 @@ func (o *tcpOptions) register(fs *pflag.FlagSet) {
 	o.verdicts.of = tcpVerdicts[:]
 	o.sort.of = sortedKeys(tcpOrders)
 
-	fs.BoolVarP(&o.wide, "wide", "w", false, "every column, IPv6 addresses in full, whatever the terminal's width")
 	fs.BoolVarP(&o.csv, "tcplife-csv", "s", false, "tcplife's own CSV: its columns, its order, its units")
 	fs.BoolVarP(&o.seconds, "timestamp", "t", false, "add the time since the start of the recording, in s")
 	fs.BoolVarP(&o.clock, "time", "T", false, "add the time of day, HH:MM:SS in the local zone")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/tcap-dev/tcap/analyze/export"
 	"github.com/tcap-dev/tcap/format"
 	"github.com/tcap-dev/tcap/format/tracetest"
 )
@@ -73,7 +74,7 @@ func TestTCPScenarios(t *testing.T) {
 		t.Run(strings.TrimSuffix(s.Path[strings.LastIndex(s.Path, "/")+1:], ".txtar"), func(t *testing.T) {
 			res := runTCP(t, s.Reader, format.Filter{})
 			s.Golden(t, "want/text", render(t, res, "text", 80))
-			s.Golden(t, "want/wide", render(t, runTCP(t, s.Reader, format.Filter{}, "--wide"), "text", 80))
+			s.Golden(t, "want/wide", render(t, res, "text", export.Wide))
 			s.Golden(t, "want/csv", render(t, res, "csv", 0))
 			s.Golden(t, "want/summary", render(t, runTCP(t, s.Reader, format.Filter{}, "--summary"), "text", 80))
 			for _, name := range []string{"a", "b", "c"} {

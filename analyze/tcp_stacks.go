@@ -131,12 +131,12 @@ func (s *tcpStacks) Text(w io.Writer, width int) error {
 	shown := s.shown(textRows)
 	switch view := &s.of.opt.trees; {
 	case len(s.rows) == 0:
-		t.Line("No stacks of the kernel are in the capture: tcap record --kernel-stacks takes them.")
+		t.Para("No stacks of the kernel are in the capture: tcap record --kernel-stacks takes them.", "  ")
 	case view.tree || view.callers:
 		view.draw(t, s.samples())
 	default:
 		for i := range shown {
-			t.Line("%s: %s", counted(shown[i].Events, "time"), shown[i].String())
+			t.Para(counted(shown[i].Events, "time")+": "+shown[i].String(), "  ")
 			t.Stack(shown[i].Stack, "    ")
 			t.Line("")
 		}

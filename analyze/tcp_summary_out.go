@@ -3,53 +3,56 @@ package analyze
 import (
 	"encoding/csv"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/tcap-dev/tcap/analyze/export"
 )
 
-func (s *tcpSummary) text(w io.Writer, width int) {
-	fmt.Fprintf(w, "%s: %s failed, %s open, %s incomplete\n", counted(uint64(s.Connections), "connection"),
-		export.Count(uint64(s.Failed)), export.Count(uint64(s.Open)), export.Count(uint64(s.Incomplete)))
-	fmt.Fprintf(w, "%s sent, %s received, %s retransmitted\n", bytesOf(s.TxBytes), export.Count(s.RxBytes), counted(s.Retransmits, "segment"))
-	countsText(w, "Verdicts", s.Verdicts)
-	countsText(w, "Errors", s.Errnos)
-	s.remotesText(w)
-	s.processesText(w)
-	s.talkersText(w)
-	bucketsText(w, "Time to connect", s.ConnectDuration, width)
-	bucketsText(w, "Least round trip", s.MinRtt, width)
-	fmt.Fprintln(w)
+func (s *tcpSummary) text(t *export.Text) {
+	t.Para(fmt.Sprintf("%s: %s failed, %s open, %s incomplete", counted(uint64(s.Connections), "connection"),
+		export.Count(uint64(s.Failed)), export.Count(uint64(s.Open)), export.Count(uint64(s.Incomplete))), "  ")
+	t.Para(fmt.Sprintf("%s sent, %s received, %s retransmitted", bytesOf(s.TxBytes), export.Count(s.RxBytes), counted(s.Retransmits, "segment")), "  ")
+	countsText(t, "Verdicts", s.Verdicts)
+	countsText(t, "Errors", s.Errnos)
+	s.remotesText(t)
+	s.processesText(t)
+	s.talkersText(t)
+	bucketsText(t, "Time to connect", s.ConnectDuration)
+	bucketsText(t, "Least round trip", s.MinRtt)
+	t.Line("")
 }
 
-func countsText(w io.Writer, title string, list []tcpCount) {
+func countsText(t *export.Text, title string, list []tcpCount) {
 	if len(list) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n%s\n", title)
+	t.Line("\n%s", title)
 	for _, c := range list {
-		fmt.Fprintf(w, "%9d  %s\n", c.Count, c.Name)
+		t.Line("%9d  %s", c.Count, c.Name)
 	}
 }
 
-const totalsHead = "CONNS FAILED  OPEN    TX    RX RETR"
-
-func (t *tcpTotals) line() string {
-	return fmt.Sprintf("%5d %6d %5d %5s %5s %4d", t.Connections, t.Failed, t.Open, bytesShort(&t.TxBytes), bytesShort(&t.RxBytes), t.Retransmits)
+// totals adds the columns of totals to a table, of whose own columns the last can
+// be cut.
+func withTotals(head ...string) export.Table {
+	tab := export.Table{Head: append(head, "CONNS", "FAILED", "OPEN", "TX", "RX", "RETR"), Gap: 1}
+	tab.Right, tab.Drop = make([]bool, len(tab.Head)), make([]int, len(tab.Head))
+	for i, drop := range []int{0, 1, 3, 2, 2, 4} {
+		tab.Right[len(head)+i], tab.Drop[len(head)+i] = true, drop
+	}
+	return tab
 }
 
-func (s *tcpSummary) remotesText(w io.Writer) {
+func (t *tcpTotals) cells() []string {
+	return []string{strconv.Itoa(t.Connections), strconv.Itoa(t.Failed), strconv.Itoa(t.Open), bytesShort(&t.TxBytes), bytesShort(&t.RxBytes), decimal(t.Retransmits)}
+}
+
+func (s *tcpSummary) remotesText(t *export.Text) {
 	if len(s.Remotes) == 0 {
 		return
 	}
-	wide := len("REMOTE")
-	for _, m := range s.Remotes {
-		wide = max(wide, utf8.RuneCountInString(printable(m.Raddr)))
-	}
-	fmt.Fprintf(w, "\nRemotes\nDIR %-*s SERVICE %s\n", wide, "REMOTE", totalsHead)
+	tab := withTotals("DIR", "REMOTE", "SERVICE")
 	for _, m := range s.Remotes {
 		service := "-"
 		switch {
@@ -58,40 +61,50 @@ func (s *tcpSummary) remotesText(w io.Writer) {
 		case m.Port != 0:
 			service = "on " + strconv.Itoa(int(m.Port))
 		}
-		fmt.Fprintf(w, "%-3s %-*s %-8s%s\n", tcpArrow[m.Direction], wide, dash(printable(m.Raddr)), service, m.line())
+		tab.Rows = append(tab.Rows, append([]string{tcpArrow[m.Direction], dash(printable(m.Raddr)), service}, m.cells()...))
 	}
-	moreText(w, s.cut[0])
+	t.Line("\nRemotes")
+	t.Table(tab, "")
+	moreText(t, s.cut[0])
 }
 
-func (s *tcpSummary) processesText(w io.Writer) {
+func (s *tcpSummary) processesText(t *export.Text) {
 	if len(s.Processes) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\nProcesses\n%-7s %-15s %s\n", "PID", "COMM", totalsHead)
+	tab := withTotals("PID", "COMM")
 	for _, p := range s.Processes {
-		fmt.Fprintf(w, "%-7d %-15s %s\n", p.Pid, dash(printable(p.Comm)), p.line())
+		tab.Rows = append(tab.Rows, append([]string{decimal(p.Pid), dash(printable(p.Comm))}, p.cells()...))
 	}
-	moreText(w, s.cut[1])
+	t.Line("\nProcesses")
+	t.Table(tab, "")
+	moreText(t, s.cut[1])
 }
 
-func moreText(w io.Writer, n int) {
+func moreText(t *export.Text, n int) {
 	if n > 0 {
-		fmt.Fprintf(w, "... and %d more (--top)\n", n)
+		t.Line("... and %s more (--top)", export.Count(uint64(n)))
 	}
 }
 
-func (s *tcpSummary) talkersText(w io.Writer) {
+func (s *tcpSummary) talkersText(t *export.Text) {
 	if len(s.TopTalkers) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\nTop talkers\n%-7s %-15s %5s %5s %10s  %s\n", "PID", "COMM", "TX", "RX", "MS", "CONNECTION")
+	tab := export.Table{
+		Head:  []string{"PID", "COMM", "TX", "RX", "MS", "CONNECTION"},
+		Right: []bool{false, false, true, true, true, false},
+		Drop:  []int{1, 0, 0, 0, 2, 0},
+		Gap:   1, Wrap: true,
+	}
 	for i := range s.TopTalkers {
 		row := &s.TopTalkers[i]
 		arrow := map[string]string{"connect": "->", "accept": "<-"}[row.Direction]
-		fmt.Fprintf(w, "%-7d %-15s %5s %5s %10s  %s %s %s\n", row.Pid, dash(printable(row.Comm)),
-			bytesShort(row.TxBytes), bytesShort(row.RxBytes), lifeMs(row),
-			hostPort(row.Laddr, row.Lport), dash(arrow), hostPort(row.Raddr, row.Rport))
+		tab.Rows = append(tab.Rows, []string{decimal(row.Pid), dash(printable(row.Comm)), bytesShort(row.TxBytes), bytesShort(row.RxBytes), lifeMs(row),
+			hostPort(row.Laddr, row.Lport) + " " + dash(arrow) + " " + hostPort(row.Raddr, row.Rport)})
 	}
+	t.Line("\nTop talkers")
+	t.Table(tab, "")
 }
 
 func hostPort(addr string, p uint16) string {
@@ -102,21 +115,18 @@ func hostPort(addr string, p uint16) string {
 	return addr + ":" + port(p)
 }
 
-func bucketsText(w io.Writer, title string, list []tcpBucket, width int) {
+func bucketsText(t *export.Text, title string, list []tcpBucket) {
 	if len(list) == 0 {
 		return
 	}
-	most := 0
+	var rows [][]string
+	var counts []uint64
 	for _, b := range list {
-		most = max(most, b.Count)
+		rows = append(rows, []string{decimal(b.FromUs), decimal(b.ToUs - 1), strconv.Itoa(b.Count)})
+		counts = append(counts, uint64(b.Count))
 	}
-	bar := min(max(width-32, 10), 60)
-	fmt.Fprintf(w, "\n%s\n%19s %9s\n", title, "us", "COUNT")
-	for _, b := range list {
-		n := (b.Count*bar + most - 1) / most
-		line := fmt.Sprintf("%8d - %-8d %9d %s", b.FromUs, b.ToUs-1, b.Count, strings.Repeat("#", n))
-		fmt.Fprintln(w, strings.TrimRight(line, " "))
-	}
+	t.Line("\n%s", title)
+	t.Bars(export.Table{Head: []string{"FROM us", "TO", "COUNT"}, Rows: rows}, counts)
 }
 
 // csv writes all tables of the summary as one: section and name say which row

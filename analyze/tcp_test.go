@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/tcap-dev/tcap/analyze/export"
 	"github.com/tcap-dev/tcap/format"
 	"github.com/tcap-dev/tcap/format/tracetest"
 )
@@ -130,9 +131,9 @@ func TestTCPManyRefusals(t *testing.T) {
 func TestTCPHostileNames(t *testing.T) {
 	trace := `0.1 5/5 "=1\x1b[2J\n" tcp.state conn=1 old=CLOSE new=SYN_SENT process=yes` + "\n" +
 		`0.1 5/5 "x\xff\u202e" tcp.endpoints conn=1 laddr="\x1b]0;a" raddr="@b" rport=1 family=ipv4` + "\n"
-	res := runTCP(t, tracetest.Capture(t, trace), format.Filter{}, "-w")
+	res := runTCP(t, tracetest.Capture(t, trace), format.Filter{})
 	sum := runTCP(t, tracetest.Capture(t, trace), format.Filter{}, "--summary")
-	for _, out := range [][]byte{render(t, res, "text", 80), render(t, res, "csv", 0), render(t, sum, "text", 80), render(t, sum, "csv", 0)} {
+	for _, out := range [][]byte{render(t, res, "text", export.Wide), render(t, res, "csv", 0), render(t, sum, "text", 80), render(t, sum, "csv", 0)} {
 		if bytes.ContainsAny(out, "\x1b\xff") || bytes.Contains(out, []byte(",=")) || bytes.Contains(out, []byte(",@")) {
 			t.Errorf("unsafe output:\n%q", out)
 		}
@@ -238,7 +239,7 @@ func FuzzTCP(f *testing.F) {
 		tracker.direct(noNames{})
 		view := &tcpView{names: noNames{}, judge: &tcpJudge{end: tracker.last, losses: windows{{100, 200}}, reasons: true}}
 		rows := map[uint64]int{}
-		res := &tcpResult{opt: tcpOptions{wide: true}, view: view}
+		res := &tcpResult{view: view}
 		tracker.all(func(c *tcpConn) {
 			if c.reported() {
 				checkTCP(t, view, c)

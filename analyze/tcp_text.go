@@ -2,12 +2,9 @@ package analyze
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -26,44 +23,45 @@ type tcpColumn struct {
 // tcpColumns are tcplife's, then what it cannot know. Each is named once; the
 // order here is the order on the line.
 var tcpColumns = []tcpColumn{
-	{"PID", 0, false, func(_ *tcpResult, w *tcpRow) string { return strconv.Itoa(int(w.Pid)) }},
-	{"COMM", 0, false, func(_ *tcpResult, w *tcpRow) string { return dash(printable(w.Comm)) }},
-	{"DIR", 3, false, func(_ *tcpResult, w *tcpRow) string { return tcpArrow[w.Direction] }},
-	{"LADDR", 4, false, func(r *tcpResult, w *tcpRow) string { return r.addr(w.Laddr) }},
-	{"LPORT", 2, false, func(_ *tcpResult, w *tcpRow) string { return port(w.Lport) }},
+	{"PID", 2, false, func(_ *tcpResult, w *tcpRow) string { return strconv.Itoa(int(w.Pid)) }},
+	{"COMM", 1, false, func(_ *tcpResult, w *tcpRow) string { return dash(printable(w.Comm)) }},
+	{"DIR", 6, false, func(_ *tcpResult, w *tcpRow) string { return tcpArrow[w.Direction] }},
+	{"LADDR", 7, false, func(r *tcpResult, w *tcpRow) string { return r.addr(w.Laddr) }},
+	{"LPORT", 5, false, func(_ *tcpResult, w *tcpRow) string { return port(w.Lport) }},
 	{"RADDR", 0, false, func(r *tcpResult, w *tcpRow) string { return r.addr(w.Raddr) }},
 	{"RPORT", 0, false, func(_ *tcpResult, w *tcpRow) string { return port(w.Rport) }},
-	{"TX", 1, true, func(_ *tcpResult, w *tcpRow) string { return bytesShort(w.TxBytes) }},
-	{"RX", 1, true, func(_ *tcpResult, w *tcpRow) string { return bytesShort(w.RxBytes) }},
-	{"MS", 0, true, func(_ *tcpResult, w *tcpRow) string { return lifeMs(w) }},
+	{"TX", 4, true, func(_ *tcpResult, w *tcpRow) string { return bytesShort(w.TxBytes) }},
+	{"RX", 4, true, func(_ *tcpResult, w *tcpRow) string { return bytesShort(w.RxBytes) }},
+	{"MS", 3, true, func(_ *tcpResult, w *tcpRow) string { return lifeMs(w) }},
 	{"VERDICT", 0, false, func(_ *tcpResult, w *tcpRow) string { return verdictCell(w) }},
-	{"ERRNO", 6, false, func(_ *tcpResult, w *tcpRow) string { return orDash(w.Errno) }},
-	{"STATE", 5, false, func(_ *tcpResult, w *tcpRow) string { return w.State }},
-	{"CLOSED_BY", 7, false, func(_ *tcpResult, w *tcpRow) string { return closedBy(w) }},
-	{"RETR", 8, true, func(_ *tcpResult, w *tcpRow) string { return strconv.Itoa(int(w.Retransmits)) }},
-	{"RTT_US", 9, true, func(_ *tcpResult, w *tcpRow) string { return rttCell(w.MinRttUs) }},
-	{"CONN_MS", 10, true, func(_ *tcpResult, w *tcpRow) string { return optMs(w.ConnectDurationNs) }},
-	{"UID", 11, true, func(_ *tcpResult, w *tcpRow) string { return strconv.Itoa(int(w.Uid)) }},
-	{"NETNS", 12, true, func(_ *tcpResult, w *tcpRow) string { return strconv.FormatUint(w.Netns, 10) }},
+	{"ERRNO", 9, false, func(_ *tcpResult, w *tcpRow) string { return orDash(w.Errno) }},
+	{"STATE", 8, false, func(_ *tcpResult, w *tcpRow) string { return w.State }},
+	{"CLOSED_BY", 10, false, func(_ *tcpResult, w *tcpRow) string { return closedBy(w) }},
+	{"RETR", 11, true, func(_ *tcpResult, w *tcpRow) string { return strconv.Itoa(int(w.Retransmits)) }},
+	{"RTT_US", 12, true, func(_ *tcpResult, w *tcpRow) string { return rttCell(w.MinRttUs) }},
+	{"CONN_MS", 13, true, func(_ *tcpResult, w *tcpRow) string { return optMs(w.ConnectDurationNs) }},
+	{"UID", 14, true, func(_ *tcpResult, w *tcpRow) string { return strconv.Itoa(int(w.Uid)) }},
+	{"NETNS", 15, true, func(_ *tcpResult, w *tcpRow) string { return strconv.FormatUint(w.Netns, 10) }},
 }
 
 var tcpArrow = map[string]string{"connect": "out", "accept": "in", "unknown": "?"}
 
 // Text writes the table, the totals and the line of trust.
 func (r *tcpResult) Text(w io.Writer, width int) error {
-	bw := bufio.NewWriterSize(w, 1<<16)
-	switch {
-	case r.opt.csv:
+	if r.opt.csv {
+		bw := bufio.NewWriterSize(w, 1<<16)
 		r.tcplife(bw)
 		return bw.Flush()
-	case r.opt.summary:
-		r.summarize().text(bw, width)
-	default:
-		r.table(bw, width)
 	}
-	t := export.NewText(bw, width)
+	r.wide = width == export.Wide
+	t := export.NewText(w, width)
+	if r.opt.summary {
+		r.summarize().text(t)
+	} else {
+		r.table(t)
+	}
 	r.complete.text(t)
-	return errors.Join(t.Flush(), bw.Flush())
+	return t.Flush()
 }
 
 // columns are those that the flags ask for.
@@ -78,84 +76,31 @@ func (r *tcpResult) columns() []tcpColumn {
 	return append(cols, tcpColumns...)
 }
 
-// table measures the columns over all rows, leaves out what does not fit, and
-// writes. The rows are made twice rather than kept.
-func (r *tcpResult) table(w *bufio.Writer, width int) {
+// table writes the connections, whose rows are made twice rather than kept.
+func (r *tcpResult) table(t *export.Text) {
 	if len(r.conns) == 0 {
-		fmt.Fprintln(w, "No connections.")
+		t.Line("No connections.")
 		return
 	}
 	cols := r.columns()
-	wide := make([]int, len(cols))
-	for i := range cols {
-		wide[i] = len(cols[i].name)
+	tab := export.Table{Gap: 1, Whole: true}
+	for _, c := range cols {
+		tab.Head, tab.Right, tab.Drop = append(tab.Head, c.name), append(tab.Right, c.right), append(tab.Drop, c.drop)
 	}
-	for _, c := range r.conns {
-		row := r.view.row(c)
-		for i := range cols {
-			wide[i] = max(wide[i], utf8.RuneCountInString(cols[i].cell(r, &row)))
-		}
-	}
-	dropped := r.fit(&cols, &wide, width)
-	slices.Reverse(dropped)
 	cells := make([]string, len(cols))
-	for i := range cols {
-		cells[i] = cols[i].name
-	}
-	writeCells(w, cols, wide, cells)
-	for _, c := range r.conns {
-		row := r.view.row(c)
-		for i := range cols {
-			cells[i] = cols[i].cell(r, &row)
-		}
-		writeCells(w, cols, wide, cells)
-	}
-	fmt.Fprintln(w)
-	t := export.NewText(w, width)
-	if len(dropped) > 0 {
-		t.Para("--wide also shows "+strings.Join(dropped, " ")+".", "  ")
-	}
-	r.totals(t)
-	t.Flush()
-}
-
-// fit removes columns until the line fits, and names them.
-func (r *tcpResult) fit(cols *[]tcpColumn, wide *[]int, width int) (dropped []string) {
-	for !r.opt.wide {
-		line, worst := -1, -1
-		for i, c := range *cols {
-			line += (*wide)[i] + 1
-			if c.drop > 0 && (worst < 0 || c.drop >= (*cols)[worst].drop) {
-				worst = i
+	tab.Each = func(yield func([]string) bool) {
+		for _, c := range r.conns {
+			row := r.view.row(c)
+			for i := range cols {
+				cells[i] = cols[i].cell(r, &row)
+			}
+			if !yield(cells) {
+				return
 			}
 		}
-		if line <= width || worst < 0 {
-			break
-		}
-		dropped = append(dropped, (*cols)[worst].name)
-		*cols = append((*cols)[:worst:worst], (*cols)[worst+1:]...)
-		*wide = append((*wide)[:worst:worst], (*wide)[worst+1:]...)
 	}
-	return dropped
-}
-
-func writeCells(w io.Writer, cols []tcpColumn, wide []int, cells []string) {
-	var b strings.Builder
-	for i, s := range cells {
-		pad := wide[i] - utf8.RuneCountInString(s)
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		if cols[i].right {
-			b.WriteString(strings.Repeat(" ", pad))
-		}
-		b.WriteString(s)
-		if !cols[i].right && i < len(cells)-1 {
-			b.WriteString(strings.Repeat(" ", pad))
-		}
-	}
-	b.WriteByte('\n')
-	io.WriteString(w, b.String())
+	t.Table(tab, "")
+	r.totals(t)
 }
 
 // totals is the line under the table.
@@ -210,7 +155,7 @@ func (r *tcpResult) addr(s string) string {
 	switch {
 	case s == "":
 		return "-"
-	case r.opt.wide || len(s) <= addrMax:
+	case r.wide || len(s) <= addrMax:
 		return s
 	}
 	return s[:7] + ".." + s[len(s)-(addrMax-9):]

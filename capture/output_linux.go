@@ -134,7 +134,7 @@ func (o *output) beside(path string) error {
 func temporary(path string) (*os.File, string, error) {
 	t, err := os.CreateTemp(filepath.Dir(path), ".tcap-*")
 	if err != nil {
-		return nil, "", err
+		return nil, "", fmt.Errorf("make a file to take the place of %s: %w", path, err)
 	}
 	defer t.Close()
 	fd, err := unix.FcntlInt(t.Fd(), unix.F_DUPFD_CLOEXEC, 0)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 // A Frame is one line of a stack; also its JSON form.
@@ -108,6 +110,14 @@ func Cut(s string, width int) string {
 	return string(r[:head]) + "…" + string(r[n-tail:])
 }
 
+// CutEnd shortens prose to at most width characters by leaving out its end.
+func CutEnd(s string, width int) string {
+	if width < 1 || utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	return string([]rune(s)[:width-1]) + "…"
+}
+
 // CutName is Cut for what has names of functions in it. Their template arguments, and
 // the namespace that tells one ABI of libstdc++ from another, go before anything else:
 // std::map<…>::insert tells more than std::map<int…sert. If that is not enough, the
@@ -156,6 +166,11 @@ func withoutArguments(s string) string {
 		return s
 	}
 	return b.String()
+}
+
+// Counted writes a number of things: "1 query", "1,024 queries".
+func Counted(n uint64, unit string) string {
+	return Count(n) + " " + english.PluralWord(int(min(n, 2)), unit, "")
 }
 
 // Count writes a number with separators between thousands.

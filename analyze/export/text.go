@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -14,15 +13,26 @@ import (
 type Text struct {
 	w     *bufio.Writer
 	width int
+	wide  bool
 }
 
-// MinWidth is the narrowest report; narrower terminals have to wrap.
-const MinWidth = 60
+const (
+	// MinWidth is the narrowest report; narrower terminals have to wrap.
+	MinWidth   = 40
+	proseWidth = 80 // of prose in a report without a width
+)
 
-// NewText returns a writer of reports of at most width columns.
+// NewText returns a writer of reports of at most width columns, or, for [Wide], of
+// whatever their tables need.
 func NewText(w io.Writer, width int) *Text {
+	if width == Wide {
+		return &Text{w: bufio.NewWriter(w), width: proseWidth, wide: true}
+	}
 	return &Text{w: bufio.NewWriter(w), width: max(width, MinWidth)}
 }
+
+// Width is how wide the report is, but for tables and stacks of a wide one.
+func (t *Text) Width() int { return t.width }
 
 // Flush writes what is buffered.
 func (t *Text) Flush() error { return t.w.Flush() }
@@ -33,19 +43,33 @@ func (t *Text) Line(format string, args ...any) {
 	t.w.WriteByte('\n')
 }
 
-// Clauses writes parts of a sentence on one line, or a line each where they do
-// not fit one.
+// Clauses writes parts of a sentence on one line, or from a line of its own each
+// where they do not fit one.
 func (t *Text) Clauses(indent string, parts ...string) {
 	one := indent + strings.Join(parts, "; ")
-	if utf8.RuneCountInString(one) > t.width {
-		one = indent + strings.Join(parts, ";\n"+indent)
+	if utf8.RuneCountInString(one) <= t.width {
+		t.Line("%s", one)
+		return
 	}
-	t.Line("%s", one)
+	for i, part := range parts {
+		if i < len(parts)-1 {
+			part += ";"
+		}
+		t.Hang(indent, indent+"  ", part)
+	}
 }
 
 // Para writes words wrapped to the width, lines after the first indented.
-func (t *Text) Para(s, indent string) {
-	col := 0
+func (t *Text) Para(s, indent string) { t.Hang("", indent, s) }
+
+// para is Para with all lines indented.
+func (t *Text) para(indent, s string) { t.Hang(indent, indent, s) }
+
+// Hang writes words wrapped to the width: what the first line begins with, and what the
+// others do.
+func (t *Text) Hang(first, indent, s string) {
+	t.w.WriteString(first)
+	col := utf8.RuneCountInString(first)
 	for i, word := range strings.Fields(s) {
 		n := utf8.RuneCountInString(word)
 		switch {
@@ -70,69 +94,27 @@ func (t *Text) Stack(frames []Frame, indent string) {
 		t.Line("%s(no stack)", indent)
 		return
 	}
-	room := t.width - len(indent)
-	place := 0
+	names, places := make([]string, len(frames)), make([]string, len(frames))
+	place, name := 0, 0
 	for i := range frames {
-		place = max(place, utf8.RuneCountInString(Escape(frames[i].Place())))
+		names[i], places[i] = Escape(frames[i].Name()), Escape(frames[i].Place())
+		name, place = max(name, utf8.RuneCountInString(names[i])), max(place, utf8.RuneCountInString(places[i]))
 	}
-	place = min(place, room/3)
+	if room := t.width - len(indent); !t.wide {
+		place = min(place, room/3)
+		name = room - place - 2
+	}
 	for i := range frames {
-		name := CutName(Escape(frames[i].Name()), room-place-2)
-		at := Cut(Escape(frames[i].Place()), place)
+		at := Cut(places[i], place)
 		if at == "" {
-			t.Line("%s%s", indent, name)
+			t.Line("%s%s", indent, CutName(names[i], name))
 			continue
 		}
-		t.Line("%s%s%s  %s", indent, name, pad(name, min(room-place-2, 40)), at)
+		cut := CutName(names[i], name)
+		t.Line("%s%s%s  %s", indent, cut, pad(cut, min(name, 40)), at)
 	}
 }
 
 func pad(s string, width int) string {
 	return strings.Repeat(" ", max(width-utf8.RuneCountInString(s), 0))
-}
-
-// A Table is rows of cells under a heading.
-type Table struct {
-	Head  []string
-	Right []bool // by column: aligned to the right
-	Rows  [][]string
-}
-
-// leastColumn is what is left of a column of a table that is too wide.
-const leastColumn = 8
-
-// Table writes an aligned table. When it is too wide, its widest column is cut,
-// then the next.
-func (t *Text) Table(tab Table, indent string) {
-	width := make([]int, len(tab.Head))
-	for _, row := range append([][]string{tab.Head}, tab.Rows...) {
-		for i, c := range row {
-			width[i] = max(width[i], utf8.RuneCountInString(c))
-		}
-	}
-	total := len(indent) - 2
-	for _, w := range width {
-		total += w + 2
-	}
-	for total > t.width {
-		widest := slices.Index(width, slices.Max(width))
-		over := min(total-t.width, width[widest]-leastColumn)
-		if over <= 0 {
-			break
-		}
-		width[widest] -= over
-		total -= over
-	}
-	for _, row := range append([][]string{tab.Head}, tab.Rows...) {
-		line := indent
-		for i, c := range row {
-			c = CutName(c, width[i])
-			if tab.Right[i] {
-				line += pad(c, width[i]) + c + "  "
-			} else {
-				line += c + pad(c, width[i]) + "  "
-			}
-		}
-		t.Line("%s", strings.TrimRight(line, " "))
-	}
 }

@@ -110,6 +110,9 @@ func (t *Text) Tree(samples []Sample, v TreeView) {
 		return
 	}
 	d.whole = d.root.values[v.Columns[0].Value]
+	if t.width < narrowTree && !t.wide {
+		v.Columns = v.Columns[:1]
+	}
 	var head strings.Builder
 	for _, c := range v.Columns {
 		width := max(len(c.Text(d.root.values)), len(c.Head), 9)
@@ -123,6 +126,9 @@ func (t *Text) Tree(samples []Sample, v TreeView) {
 	t.Line("%s%6s  %s", head.String(), "%", way)
 	d.below(d.root, "")
 }
+
+// narrowTree is the width below which a tree has one column of figures.
+const narrowTree = 60
 
 type treeDrawer struct {
 	t      *Text
@@ -223,6 +229,9 @@ func (d *treeDrawer) node(n *treeNode, first, rest string, same bool) {
 
 // room is what is left of the width beside the numbers.
 func (d *treeDrawer) room() int {
+	if d.t.wide {
+		return Wide / 2
+	}
 	room := d.t.width - 8
 	for _, w := range d.widths {
 		room -= w + 1

@@ -46,6 +46,7 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 		form    string
 		out     string
 		strict  bool
+		wide    bool
 		runner  analyze.Runner
 	)
 	cmd := &cobra.Command{
@@ -75,7 +76,7 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := render(res, form, out); err != nil {
+			if err := render(res, form, out, wide); err != nil {
 				return err
 			}
 			return strictly(strict, res)
@@ -86,6 +87,7 @@ func analysisCommand(a analyze.Analyzer) *cobra.Command {
 	runner = a.New(fs)
 	fs.StringVar(&form, "format", "text", "`FORMAT` of the report: text, json, csv, folded or pprof, as far as the analysis has it")
 	fs.StringVarP(&out, "output", "o", "", "write the report to `FILE`")
+	registerWide(fs, &wide)
 	fs.BoolVar(&strict, "strict", false, "exit with status 3 when the answer stands on an incomplete capture")
 	filters.registerFree(fs)
 	return cmd
@@ -130,7 +132,12 @@ func warnUnrecorded(r *format.Reader, pack, verb string) {
 	}
 }
 
-func render(res analyze.Result, format, out string) error {
+// registerWide registers the flag of all reports that have tables.
+func registerWide(fs *pflag.FlagSet, wide *bool) {
+	fs.BoolVarP(wide, "wide", "w", false, "every column and every name in full, whatever the terminal's width")
+}
+
+func render(res analyze.Result, format, out string, wide bool) error {
 	if !slices.Contains(analyze.Formats(res), format) { // before -o empties a file
 		if err := analyze.Render(io.Discard, res, format, 0); err != nil {
 			return usage(err)
@@ -141,6 +148,6 @@ func render(res analyze.Result, format, out string) error {
 		return err
 	}
 	buf := bufio.NewWriterSize(w, 1<<16)
-	err = analyze.Render(buf, res, format, width(w))
+	err = analyze.Render(buf, res, format, columns(w, wide))
 	return errors.Join(err, buf.Flush(), closeOut())
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -435,8 +436,12 @@ func TestFullDisk(t *testing.T) {
 	}
 	defer full.Close()
 	path := writeCapture(t, 1000, 0)
+	commands := [][]string{{"--help"}, {"--version"}, {"record", "--help"}}
 	for _, verb := range reading {
-		cmd := exec.Command(program, append(verb, path)...)
+		commands = append(commands, append(slices.Clone(verb), path))
+	}
+	for _, verb := range commands {
+		cmd := exec.Command(program, verb...)
 		cmd.Stdout = full
 		if o := finish(t, cmd); o.code != exitFailed || !strings.Contains(o.stderr, "no space left") {
 			t.Errorf("tcap %q: exit %d, stderr %q", verb, o.code, o.stderr)

@@ -16,6 +16,7 @@ func diffCommand() *cobra.Command {
 		format  string
 		out     string
 		strict  bool
+		wide    bool
 		differ  *analyze.Differ
 	)
 	cmd := &cobra.Command{
@@ -58,7 +59,7 @@ two builds, --ignore-lines compares functions, and --group-by function sums up.`
 			if err != nil {
 				return err
 			}
-			if err := render(res, format, out); err != nil {
+			if err := render(res, format, out, wide); err != nil {
 				return err
 			}
 			return strictly(strict, res)
@@ -69,6 +70,7 @@ two builds, --ignore-lines compares functions, and --group-by function sums up.`
 	differ = analyze.NewDiffer(fs)
 	fs.StringVar(&format, "format", "text", "`FORMAT` of the report: text, json, csv or pprof")
 	fs.StringVarP(&out, "output", "o", "", "write the report to `FILE`")
+	registerWide(fs, &wide)
 	fs.BoolVar(&strict, "strict", false, "exit with status 3 when one of the captures is incomplete")
 	filters.registerFree(fs)
 	return cmd

@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tcap-dev/tcap/analyze/export"
 	"github.com/tcap-dev/tcap/capture/doctor"
 )
 
@@ -41,7 +41,7 @@ The exit status is 0 when this machine and this user can record, else 1.`,
 					*doctor.Report
 				}{rep.CanRecord(), rep})
 			} else {
-				printReport(buf, rep, width(os.Stdout))
+				err = printReport(buf, rep, width(os.Stdout))
 			}
 			if err := errors.Join(err, buf.Flush()); err != nil {
 				return err
@@ -56,9 +56,9 @@ The exit status is 0 when this machine and this user can record, else 1.`,
 	return cmd
 }
 
-func printReport(w io.Writer, rep *doctor.Report, width int) {
-	const check, state = 20, 8
-	fmt.Fprintf(w, "%-*s %-*s %s\n", check, "CHECK", state, "STATE", "FOUND")
+func printReport(w io.Writer, rep *doctor.Report, width int) error {
+	t := export.NewText(w, width)
+	tab := export.Table{Head: []string{"CHECK", "STATE", "FOUND"}, Right: make([]bool, 3), Wrap: true}
 	said := map[string]string{} // which check gave the advice first
 	for _, row := range rep.Rows {
 		if first := said[row.Fix]; first != "" {
@@ -66,28 +66,26 @@ func printReport(w io.Writer, rep *doctor.Report, width int) {
 		} else if row.Fix != "" {
 			said[row.Fix] = row.Check
 		}
-		left := fmt.Sprintf("%-*s %-*s ", check, row.Check, state, row.State)
-		for _, text := range []string{row.Found, prefixed("Cost: ", row.Cost), prefixed("Do: ", row.Fix)} {
-			if text == "" {
-				continue
-			}
-			for _, line := range wrap(escape(text), width-check-state-2) {
-				fmt.Fprintf(w, "%-*s%s\n", check+state+2, left, line)
-				left = ""
+		tab.Rows = append(tab.Rows, []string{row.Check, string(row.State), escape(row.Found)})
+		for _, text := range []string{prefixed("Cost: ", row.Cost), prefixed("Do: ", row.Fix)} {
+			if text != "" {
+				tab.Rows = append(tab.Rows, []string{"", "", escape(text)})
 			}
 		}
 	}
-	fmt.Fprintln(w)
+	t.Table(tab, "")
+	t.Line("")
+	says := "tcap CANNOT RECORD here as this user. Captures can be read and analyzed."
 	switch {
 	case rep.Heap && rep.TCP:
-		fmt.Fprintln(w, "tcap can record heap and TCP here.")
+		says = "tcap can record heap and TCP here."
 	case rep.TCP:
-		fmt.Fprintln(w, "tcap can record TCP here, but not the heap.")
+		says = "tcap can record TCP here, but not the heap."
 	case rep.Heap:
-		fmt.Fprintln(w, "tcap can record the heap here, but not TCP.")
-	default:
-		fmt.Fprintln(w, "tcap CANNOT RECORD here as this user. Captures can be read and analyzed.")
+		says = "tcap can record the heap here, but not TCP."
 	}
+	t.Para(says, "  ")
+	return t.Flush()
 }
 
 func prefixed(prefix, s string) string {

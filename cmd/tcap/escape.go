@@ -47,12 +47,3 @@ func wrap(s string, width int) []string {
 	}
 	return lines
 }
-
-// tail shortens a path to width columns, of which it keeps the end.
-func tail(s string, width int) string {
-	r := []rune(s)
-	if len(r) <= width {
-		return s
-	}
-	return "..." + string(r[len(r)-width+3:])
-}

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/tcap-dev/tcap/analyze/export"
 	"github.com/tcap-dev/tcap/format"
 )
 
@@ -21,6 +23,7 @@ func infoCommand() *cobra.Command {
 		format string
 		out    string
 		all    bool
+		wide   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "info FILE",
@@ -52,7 +55,7 @@ damage inside a block; "tcap verify" reads everything.`,
 				enc.SetIndent("", "  ")
 				err = enc.Encode(s)
 			} else {
-				printInfo(buf, s, width(w), all)
+				err = printInfo(buf, s, columns(w, wide), all)
 			}
 			return errors.Join(err, buf.Flush(), closeOut())
 		},
@@ -61,39 +64,36 @@ damage inside a block; "tcap verify" reads everything.`,
 	fs.SortFlags = false
 	fs.StringVar(&format, "format", "text", "`FORMAT` of the report: text or json")
 	fs.StringVarP(&out, "output", "o", "", "write the report to `FILE`")
+	registerWide(fs, &wide)
 	fs.BoolVar(&all, "all", false, "list every process and module")
 	return cmd
 }
 
 // A page writes text of a given width.
 type page struct {
-	w     io.Writer
-	width int
+	*export.Text
 }
 
 const labelWidth = 10
 
-// leastWidth is that of the tables. A narrower terminal breaks the lines itself.
-const leastWidth = 80
-
 // row writes "label  value" and wraps the value below itself.
 func (p page) row(label, value string) {
-	for _, line := range wrap(value, p.width-labelWidth) {
-		fmt.Fprintf(p.w, "%-*s%s\n", labelWidth, label, line)
+	for _, line := range wrap(value, p.Width()-labelWidth) {
+		p.Line("%s", strings.TrimRight(fmt.Sprintf("%-*s%s", labelWidth, label, line), " "))
 		label = ""
 	}
 }
 
-func printInfo(w io.Writer, s *summary, width int, all bool) {
-	p := page{w, max(width, leastWidth)}
+func printInfo(w io.Writer, s *summary, width int, all bool) error {
+	p := page{export.NewText(w, width)}
 	p.row("capture", escape(s.File.Path))
 	p.origin(s)
 	p.end(s)
-	p.row("file", fmt.Sprintf("%s, format %s, %s blocks, %s events%s", humanize.IBytes(uint64(s.File.SizeBytes)), s.File.Format,
-		humanize.Comma(int64(s.File.Blocks)), humanize.Comma(int64(s.Events)), perEvent(s)))
+	p.row("file", fmt.Sprintf("%s, format %s, %s, %s%s", humanize.IBytes(uint64(s.File.SizeBytes)), s.File.Format,
+		things(s.File.Blocks, "block"), things(s.Events, "event"), perEvent(s)))
 	t := s.Tables
-	p.row("tables", fmt.Sprintf("%s strings, %s modules, %s frames, %s stacks, %s tasks, %s symbols",
-		comma(t.Strings), comma(t.Modules), comma(t.Frames), comma(t.Stacks), comma(t.Tasks), comma(t.Symbols)))
+	p.row("tables", strings.Join([]string{things(t.Strings, "string"), things(t.Modules, "module"), things(t.Frames, "frame"),
+		things(t.Stacks, "stack"), things(t.Tasks, "task"), things(t.Symbols, "symbol")}, ", "))
 	p.stacks(s)
 	p.copies(s)
 	p.symbols(s)
@@ -104,8 +104,9 @@ func printInfo(w io.Writer, s *summary, width int, all bool) {
 	p.kinds(s)
 	p.processes(s, all)
 	p.modules(s, all)
-	fmt.Fprintln(w)
-	p.paragraph(s.trust())
+	p.Line("")
+	p.Para(s.trust(), "")
+	return p.Flush()
 }
 
 // stacks says how many stacks are complete, and what is the matter with the others.
@@ -137,6 +138,9 @@ func (p page) copies(s *summary) {
 		humanize.IBytes(uint64(s.File.SnapshotRawBytes)), humanize.IBytes(uint64(s.File.SnapshotBytes))))
 }
 
+// things writes how many of a thing there are.
+func things[N int | int64 | uint64](n N, unit string) string { return export.Counted(uint64(n), unit) }
+
 func comma(n int) string { return humanize.Comma(int64(n)) }
 
 func perEvent(s *summary) string {
@@ -144,12 +148,6 @@ func perEvent(s *summary) string {
 		return ""
 	}
 	return fmt.Sprintf(" (%.2f bytes each)", float64(s.File.SizeBytes)/float64(s.Events))
-}
-
-func (p page) paragraph(text string) {
-	for _, line := range wrap(text, p.width) {
-		fmt.Fprintln(p.w, line)
-	}
 }
 
 func (p page) origin(s *summary) {
@@ -162,7 +160,7 @@ func (p page) origin(s *summary) {
 	p.row("recorded", fmt.Sprintf("%s, for %s", start, seconds(c.DurationNs)))
 	host := []string{escape(c.Host), escape(c.OS + " " + c.Kernel), escape(c.Arch)}
 	if c.CPUs > 0 {
-		host = append(host, fmt.Sprintf("%d CPUs", c.CPUs))
+		host = append(host, things(c.CPUs, "CPU"))
 	}
 	p.row("on", strings.Join(host, ", "))
 	p.row("by", "tcap "+escape(c.ToolVersion))
@@ -216,7 +214,7 @@ func (p page) damage(s *summary) {
 func (d *damageAt) String() string {
 	s := fmt.Sprintf("%s block at offset %d, %s bytes: %s", d.Block, d.Offset, humanize.Comma(d.Length), d.Error)
 	if d.Events != nil && *d.Events > 0 {
-		s += fmt.Sprintf("; %s events missing", humanize.Comma(*d.Events))
+		s += fmt.Sprintf("; %s missing", things(*d.Events, "event"))
 	}
 	switch {
 	case d.FromNs != nil && d.ToNs != nil:
@@ -247,14 +245,20 @@ func (p page) kinds(s *summary) {
 		p.row("kinds", strings.Join(names, ", ")+" (how many of each is told by the end of a file, which is not there)")
 		return
 	}
-	fmt.Fprintf(p.w, "\n%-20s %16s %12s %12s %12s\n", "KIND", "EVENTS", "BYTES", "BYTES/EVENT", "LOST")
+	tab := export.Table{
+		Head:  []string{"KIND", "EVENTS", "BYTES", "BYTES/EVENT", "LOST"},
+		Right: []bool{false, true, true, true, true},
+		Drop:  []int{0, 0, 1, 2, 0},
+	}
 	for _, k := range s.Kinds {
-		fmt.Fprintf(p.w, "%-20s %16s %12s %12.2f %12s\n", escape(k.Kind), humanize.Comma(int64(*k.Events)),
-			humanize.IBytes(*k.Bytes), k.BytesPerEvent, humanize.Comma(int64(k.Lost)))
+		tab.Rows = append(tab.Rows, []string{escape(k.Kind), humanize.Comma(int64(*k.Events)),
+			humanize.IBytes(*k.Bytes), fmt.Sprintf("%.2f", k.BytesPerEvent), humanize.Comma(int64(k.Lost))})
 	}
 	if n := s.Completeness.LostEvents["unknown"]; n > 0 {
-		fmt.Fprintf(p.w, "%-20s %16s %12s %12s %12s\n", "unknown", "", "", "", humanize.Comma(int64(n)))
+		tab.Rows = append(tab.Rows, []string{"unknown", "", "", "", humanize.Comma(int64(n))})
 	}
+	p.Line("")
+	p.Table(tab, "")
 }
 
 // some is how many rows a list has without --all.
@@ -264,21 +268,18 @@ func (p page) processes(s *summary, all bool) {
 	if len(s.Processes) == 0 {
 		return
 	}
-	fmt.Fprintf(p.w, "\n%10s %8s %8s  %s\n", "PID", "UID", "THREADS", "NAMES")
+	tab := export.Table{
+		Head: []string{"PID", "UID", "THREADS", "NAMES"}, Right: []bool{true, true, true, false}, Drop: []int{0, 1, 2, 0}, Wrap: true,
+	}
 	for i, proc := range s.Processes {
 		if i == some && !all {
-			fmt.Fprintf(p.w, "%10s %d more (--all lists them)\n", "", len(s.Processes)-some)
+			tab.Rows = append(tab.Rows, []string{fmt.Sprintf("%d more (--all lists them)", len(s.Processes)-some)})
 			break
 		}
-		names := strings.Join(proc.Comms, ", ")
-		for j, line := range wrap(escape(names), p.width-30) {
-			if j == 0 {
-				fmt.Fprintf(p.w, "%10d %8d %8d  %s\n", proc.Pid, proc.Uid, proc.Threads, line)
-			} else {
-				fmt.Fprintf(p.w, "%30s%s\n", "", line)
-			}
-		}
+		tab.Rows = append(tab.Rows, []string{strconv.Itoa(int(proc.Pid)), strconv.Itoa(int(proc.Uid)), comma(proc.Threads), escape(strings.Join(proc.Comms, ", "))})
 	}
+	p.Line("")
+	p.Table(tab, "")
 }
 
 // trust is the last line.

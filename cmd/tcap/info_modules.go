@@ -7,6 +7,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/tcap-dev/tcap/analyze/export"
 	"github.com/tcap-dev/tcap/capture/symbolize"
 	"github.com/tcap-dev/tcap/format"
 )
@@ -62,15 +63,13 @@ func (p page) modules(s *summary, all bool) {
 		return
 	}
 	const id = 12 // columns of a build-id, enough to tell modules apart; --all has all of it
-	width := id
-	if all {
-		width = 40 // of a SHA-1
+	tab := export.Table{
+		Head: []string{"FRAMES", "NAMED", "LINES", "BUILD-ID", "MODULE"}, Right: []bool{true, true, true, false, false}, Drop: []int{0, 2, 1, 3, 0},
 	}
-	fmt.Fprintf(p.w, "\n%7s %7s %7s  %-*s  %s\n", "FRAMES", "NAMED", "LINES", width, "BUILD-ID", "MODULE")
 	improvable := false
 	for i, m := range s.Modules {
 		if i == some && !all {
-			fmt.Fprintf(p.w, "%25s%d more (--all lists them)\n", "", len(s.Modules)-some)
+			tab.Rows = append(tab.Rows, []string{fmt.Sprintf("%d more (--all lists them)", len(s.Modules)-some)})
 			break
 		}
 		build := escape(m.BuildID)
@@ -80,31 +79,34 @@ func (p page) modules(s *summary, all bool) {
 		if !all {
 			build = build[:min(len(build), id)]
 		}
-		fmt.Fprintf(p.w, "%7s %7s %7s  %-*s  %s\n", comma(m.Frames), comma(m.Named), comma(m.Lined), width, build,
-			tail(escape(m.Path), max(p.width-27-width, 16)))
-		improvable = p.improve(&m) || improvable
+		tab.Rows = append(tab.Rows, []string{comma(m.Frames), comma(m.Named), comma(m.Lined), build, escape(m.Path)})
+		how, better := m.improve()
+		for _, line := range how {
+			tab.Rows = append(tab.Rows, []string{line})
+		}
+		improvable = improvable || better
 	}
+	p.Line("")
+	p.Table(tab, "")
 	if improvable {
-		fmt.Fprintf(p.w, "Debug files in DIR give names and lines: tcap symbolize FILE --debug-dir DIR\n")
+		p.Para("Debug files in DIR give names and lines: tcap symbolize FILE --debug-dir DIR", "  ")
 	}
 }
 
 // improve says what would give a module's frames lines, and reports whether a
 // debug file would.
-func (p page) improve(m *modSum) bool {
-	const indent = "         "
+func (m *modSum) improve() (how []string, better bool) {
 	switch {
 	case m.Lined == m.Frames, m.BuildID == "" && m.Named == m.Frames: // code that was made at run time has no lines
-		return false
+		return nil, false
 	case m.DebugFile == "":
-		fmt.Fprintln(p.w, indent+"no build-id: nothing found later is known to belong to it")
-		return false
+		return []string{"no build-id: nothing found later is known to belong to it"}, false
 	}
-	fmt.Fprintf(p.w, "%s%s%s\n", indent, "debug file: ", escape(m.DebugFile))
+	how = []string{"debug file: " + escape(m.DebugFile)}
 	if m.Package != "" {
-		fmt.Fprintf(p.w, "%s%s%s-dbgsym or %[3]s-dbg\n", indent, "in Debian's ", escape(m.Package))
+		how = append(how, fmt.Sprintf("in Debian's %s-dbgsym or %[1]s-dbg", escape(m.Package)))
 	}
-	return true
+	return how, true
 }
 
 // aliases are the paths by which the packages of a system whose /lib is a link to

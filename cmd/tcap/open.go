@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/tcap-dev/tcap/analyze/export"
 	"github.com/tcap-dev/tcap/format"
 )
 
@@ -38,7 +39,7 @@ func warnDamaged(r *format.Reader, path string) {
 		fmt.Fprintf(os.Stderr, "tcap: warning: %s: damaged: %s\n", path, escape(describeDamage(r, &damage[i])))
 	}
 	if n := len(damage) - most; n > 0 {
-		fmt.Fprintf(os.Stderr, "tcap: warning: %s: %s more damaged parts\n", path, comma(n))
+		fmt.Fprintf(os.Stderr, "tcap: warning: %s: %s\n", path, things(n, "more damaged part"))
 	}
 	if _, clean := r.Trailer(); !clean {
 		fmt.Fprintf(os.Stderr, "tcap: warning: %s has no clean end: the recorder was killed, or the file was cut\n", path)
@@ -64,6 +65,14 @@ func output(path string) (io.Writer, func() error, error) {
 	return f, f.Close, nil
 }
 
+// columns is how wide a report is, or that it is as wide as its tables are.
+func columns(w io.Writer, wide bool) int {
+	if wide {
+		return export.Wide
+	}
+	return width(w)
+}
+
 // width is how wide a report may be: the terminal's, or 80 in a pipe or a file.
 func width(w io.Writer) int {
 	f, ok := w.(*os.File)
@@ -71,7 +80,7 @@ func width(w io.Writer) int {
 		return 80
 	}
 	n, _, err := term.GetSize(int(f.Fd()))
-	if err != nil || n < 40 {
+	if err != nil || n == 0 { // 0: it does not know
 		return 80
 	}
 	return n

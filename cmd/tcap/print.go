@@ -32,7 +32,8 @@ func printCommand() *cobra.Command {
 
   TIME PID/TID COMM KIND field=value ...
 
-TIME is in seconds since the start of the recording. With --format json each
+TIME is in seconds since the start of the recording. Durations are in nanoseconds
+(srtt and min_rtt in microseconds) and sizes in bytes. With --format json each
 line is an object with the keys seq, time_ns, wall, pid, tid, comm and kind,
 and then the fields of the kind.
 

@@ -291,7 +291,7 @@ func handOn(s syscall.Signal) syscall.Signal {
 }
 
 func progress(w io.Writer, s capture.Summary) {
-	fmt.Fprintf(w, "\r\x1b[Ktcap: %s  %s events  %s  %s", s.Duration.Round(time.Second), humanize.Comma(int64(s.Events)), byteSize(s.Bytes), lost(s.Lost))
+	fmt.Fprintf(w, "\r\x1b[Ktcap: %s  %s  %s  %s", s.Duration.Round(time.Second), things(s.Events, "event"), byteSize(s.Bytes), lost(s.Lost))
 }
 
 // summarize is the line that every recording ends with.
@@ -304,7 +304,7 @@ func summarize(w io.Writer, s *capture.Summary) {
 	if s.Unwritten > 0 {
 		missing += ", " + humanize.Comma(int64(s.Unwritten)) + " NOT WRITTEN"
 	}
-	fmt.Fprintf(w, "tcap: %s: %s events in %s, %s, %s%s; %s\n", s.Path, humanize.Comma(int64(s.Events)),
+	fmt.Fprintf(w, "tcap: %s: %s in %s, %s, %s%s; %s\n", s.Path, things(s.Events, "event"),
 		s.Duration.Round(time.Millisecond), missing, byteSize(s.Bytes), per, s.Reason)
 	if s.Running != 0 {
 		fmt.Fprintf(w, "tcap: the command goes on as pid %d\n", s.Running)

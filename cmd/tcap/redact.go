@@ -5,7 +5,6 @@ import (
 	"os"
 
 	"github.com/dustin/go-humanize"
-	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/tcap-dev/tcap/format"
@@ -68,10 +67,10 @@ func redact(path, out string, force bool) error {
 
 // taken says what was taken out.
 func taken(what *format.Redacted) string {
-	text := fmt.Sprintf("%s of stacks, %s texts (%s), command lines and the machine's name",
-		humanize.IBytes(uint64(what.SnapshotBytes)), humanize.Comma(int64(what.Texts)), humanize.IBytes(what.TextBytes))
+	text := fmt.Sprintf("%s of stacks, %s (%s), command lines and the machine's name",
+		humanize.IBytes(uint64(what.SnapshotBytes)), things(what.Texts, "text"), humanize.IBytes(what.TextBytes))
 	if what.Left > 0 {
-		text += ", and " + english.Plural(what.Left, "block", "") + " that cannot be read"
+		text += ", and " + things(what.Left, "block") + " that cannot be read"
 	}
 	return text
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 
-	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 )
 
@@ -89,7 +89,12 @@ and answers questions about it later, on any machine:
 func run(ctx context.Context, args []string) int {
 	root := rootCommand()
 	root.SetArgs(args)
+	help := &sticky{w: os.Stdout}
+	root.SetOut(help)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = help.err
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -111,6 +116,19 @@ func run(ctx context.Context, args []string) int {
 		}
 	}
 	return exit.code
+}
+
+// A sticky writer keeps its error, for cobra asks nothing of what it writes help to.
+type sticky struct {
+	w   io.Writer
+	err error
+}
+
+func (s *sticky) Write(p []byte) (int, error) {
+	if s.err == nil {
+		_, s.err = s.w.Write(p)
+	}
+	return len(p), nil
 }
 
 // plain is a flag's error without the name of the Go function that found it.
@@ -154,6 +172,6 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 		if !some {
 			want = "no arguments"
 		}
-		return usagef("%s: it takes %s, not %s; see %s --help", cmd.Name(), want, english.Plural(len(a), "argument", ""), cmd.CommandPath())
+		return usagef("%s: it takes %s, not %s; see %s --help", cmd.Name(), want, things(len(a), "argument"), cmd.CommandPath())
 	}
 }

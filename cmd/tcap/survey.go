@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/dustin/go-humanize/english"
 
 	"github.com/tcap-dev/tcap/analyze"
 	"github.com/tcap-dev/tcap/format"
@@ -361,13 +360,13 @@ func (s *summary) verdict() string {
 		for _, k := range sorted(s.Completeness.LostEvents) {
 			by = append(by, k+" "+humanize.Comma(int64(s.Completeness.LostEvents[k])))
 		}
-		parts = append(parts, fmt.Sprintf("%s events lost while recording (%s)", humanize.Comma(int64(n)), strings.Join(by, ", ")))
+		parts = append(parts, fmt.Sprintf("%s lost while recording (%s)", things(n, "event"), strings.Join(by, ", ")))
 	}
 	if n := len(s.Damage); n > 0 {
-		parts = append(parts, english.Plural(n, "damaged part", "")+" of the file")
+		parts = append(parts, things(n, "damaged part")+" of the file")
 	}
 	if n := s.Completeness.MissingEvents; n > 0 {
-		parts = append(parts, humanize.Comma(int64(n))+" events missing from the file")
+		parts = append(parts, things(n, "event")+" missing from the file")
 	}
 	switch {
 	case !s.End.Clean:

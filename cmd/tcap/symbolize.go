@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/tcap-dev/tcap/capture/symbol"
@@ -101,14 +100,14 @@ func conclude(report *symbolize.Report, stacks *symbolize.Unwound, a *format.Ame
 	switch {
 	case better.All > 0:
 		fmt.Fprintf(os.Stderr, "tcap: %s: %s of %s better: %s got a name, %s a line\n", to, comma(better.All),
-			english.Plural(frames.All, "frame", ""), comma(better.Named), comma(better.Lined))
+			things(frames.All, "frame"), comma(better.Named), comma(better.Lined))
 	case stacks.Better > 0 || dropped: // that is told already
 	case mismatches > 0:
 		return fmt.Errorf("%s: nothing was named: the files that were found belong to other builds", path)
 	case frames.Lined == frames.All:
-		fmt.Fprintf(os.Stderr, "tcap: %s: all of %s have names and lines\n", path, english.Plural(frames.All, "frame", ""))
+		fmt.Fprintf(os.Stderr, "tcap: %s: all of %s have names and lines\n", path, things(frames.All, "frame"))
 	default:
-		fmt.Fprintf(os.Stderr, "tcap: %s: nothing was found that names more of %s\n", path, english.Plural(frames.All, "frame", ""))
+		fmt.Fprintf(os.Stderr, "tcap: %s: nothing was found that names more of %s\n", path, things(frames.All, "frame"))
 	}
 	return nil
 }
@@ -137,7 +136,7 @@ func explainStacks(u *symbolize.Unwound, path string) (refused int) {
 	if u.Kept {
 		left = "the copies are kept"
 	}
-	fmt.Fprintf(os.Stderr, "tcap: %s: %s of %s unwound, %s\n", path, comma(u.Stacks-waiting), english.Plural(u.Stacks, "stack", ""), left)
+	fmt.Fprintf(os.Stderr, "tcap: %s: %s of %s unwound, %s\n", path, comma(u.Stacks-waiting), things(u.Stacks, "stack"), left)
 	return refused
 }
 
@@ -145,7 +144,7 @@ func waits(n int) string {
 	if n == 1 {
 		return "1 stack is not unwound"
 	}
-	return comma(n) + " stacks are not unwound"
+	return things(n, "stack") + " are not unwound"
 }
 
 // explainModule says why a module has frames without names or lines still, and

@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"github.com/dustin/go-humanize"
-	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/tcap-dev/tcap/format"
@@ -47,13 +46,13 @@ func verify(r *format.Reader, path string) error {
 		for _, b := range r.Blocks() {
 			events += uint64(b.Events)
 		}
-		fmt.Fprintf(out, "ok: %s blocks, %s events, %s\n", comma(len(r.Blocks())), humanize.Comma(int64(events)), humanize.IBytes(uint64(r.Size())))
+		fmt.Fprintf(out, "ok: %s, %s, %s\n", things(len(r.Blocks()), "block"), things(events, "event"), humanize.IBytes(uint64(r.Size())))
 	}
 	if err := out.Flush(); err != nil {
 		return err
 	}
 	if n := len(findings); n > 0 {
-		return fmt.Errorf("verify %s: %s", path, english.Plural(min(n, format.MaxFindings), "error", ""))
+		return fmt.Errorf("verify %s: %s", path, things(min(n, format.MaxFindings), "error"))
 	}
 	return nil
 }
