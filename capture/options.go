@@ -40,9 +40,9 @@ type Options struct {
 	// DebugDirs are searched for separate debug files before /usr/lib/debug.
 	DebugDirs []string
 
-	Version string    // of tcap, for the header
-	Args    []string  // how tcap was called, for the header
-	Stderr  io.Writer // warnings and remarks, a line each; one that blocks does not hold up the recording
+	Version  string    // of tcap, for the header
+	Args     []string  // how tcap was called, for the header
+	Stderr   io.Writer // warnings and remarks, a line each; one that blocks does not hold up the recording
 	Announce bool      // say on Stderr when recording begins, unless a command does with it
 	// Ready, when set, is called when recording has begun, before a command is let go. An
 	// error ends the recording.
