@@ -19,7 +19,7 @@ import (
 var callsAnalyzer = Analyzer{
 	Name:  "calls",
 	Pack:  "calls",
-	Short: "Calls of declared functions: how often, how long, with which arguments, by whom",
+	Short: "Calls of declared functions: how often, how long, by whom",
 	Long: `The functions, marks and tracepoints that were recorded with -e uprobe:..., usdt:...,
 tracepoint:... and so on, one by one: how often they were called, how long the calls took,
 and what their arguments were.

@@ -14,7 +14,7 @@ import (
 var closesAnalyzer = Analyzer{
 	Name:  "closes",
 	Pack:  "tcp",
-	Short: "Was it the application or the peer: who closed each connection, by which call, and why",
+	Short: "Who closed each connection, application or peer, and why",
 	Long: `One answer per connection that was established and has ended.
 
 INITIATOR is who ended it first: the application that owned it, its peer, or the
@@ -31,7 +31,7 @@ long a silence (--idle); docs/analyze.md lists all.`,
 		o := new(closesOptions)
 		o.initiator.of, o.reasons.of = closeInitiators[:], closeReasons[:]
 		fs.SortFlags = false
-		fs.DurationVar(&o.idle, "idle", 500*time.Millisecond, "an application that closes after this long without payload ran into a timeout")
+		fs.DurationVar(&o.idle, "idle", 500*time.Millisecond, "an application that closes after this `TIME` without payload ran into a timeout")
 		fs.Var(&o.initiator, "initiator", "only those ended by `WHO`: application, peer, kernel, unknown")
 		fs.Var(&o.reasons, "reason", "only for these `REASONS`, comma-separated (docs/analyze.md)")
 		fs.UintVar(&o.top, "top", 0, "at most `N` connections; 0 is all, in text 20")

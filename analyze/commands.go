@@ -12,7 +12,7 @@ import (
 
 var commandsAnalyzer = Analyzer{
 	Name:  "commands",
-	Short: "Commands of redis and valkey: calls, inclusive and own time, p50, p99, p99.9, slowest, by client",
+	Short: "Commands of redis and valkey: calls, own time, quantiles, clients",
 	Long: `The commands that a server executed (-e redis), as INFO commandstats counts them, with
 what it cannot tell: the quantiles, the time without that of commands inside (EVAL,
 EXEC), the slowest of each, and the client.

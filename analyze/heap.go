@@ -12,7 +12,7 @@ import (
 var heapAnalyzer = Analyzer{
 	Name:  "heap",
 	Pack:  "heap",
-	Short: "What the heap was used for: peak, growth, churn, temporary allocations, sizes",
+	Short: "What the heap was used for: peak, growth, temporary allocations",
 	Long: `Heap shows when the live heap was largest and which stacks it then belonged
 to, how it grew, which stacks allocate most, which allocations are temporary
 (freed by the thread that made them, after at most one other allocation of that

@@ -7,12 +7,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/pprof/profile"
 
 	"github.com/tcap-dev/tcap/format"
+	"github.com/tcap-dev/tcap/format/tracetest"
 )
 
 // inlinedCapture has stacks as a recorder resolves them: modules with build
@@ -77,6 +79,24 @@ func TestPProf(t *testing.T) {
 		checkTop(t, file, "inuse_space", inuse)
 		checkTop(t, file, "alloc_space", alloc)
 		checkTop(t, file, "alloc_objects", 5)
+	}
+}
+
+// TestPProfSuppressed: suppressing a stack's leaks hides none of what it allocated.
+func TestPProfSuppressed(t *testing.T) {
+	s := tracetest.Read(t, "../testdata/scenarios/heap-suppressions.txtar")
+	p, err := profile.ParseData(render(t, runAnalysis(t, "leaks", s.Reader, format.Filter{}), "pprof", 80))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := make([]int64, 4)
+	for _, sample := range p.Sample {
+		for i, v := range sample.Value {
+			sum[i] += v
+		}
+	}
+	if want := []int64{7, 127, 6, 95}; !slices.Equal(sum, want) { // one of 32 bytes is the runtime's
+		t.Errorf("allocated and in use: %v, want %v", sum, want)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 var leaksAnalyzer = Analyzer{
 	Name:  "leaks",
 	Pack:  "heap",
-	Short: "Heap blocks that were never freed, by the stack that allocated them",
+	Short: "Heap blocks that were never freed, by the stack that made them",
 	Long: `Leaks lists the heap blocks that were allocated while recording and not freed
 by its end (or by --to), grouped by the stack that allocated them. Blocks that
 a process still had when it exited are leaks; those that went with an exec are

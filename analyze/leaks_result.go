@@ -248,8 +248,8 @@ func byAmount(a, b LeakRow) int {
 func samples(allocated []tallyRow, c *leakCollector) []export.Sample {
 	var out []export.Sample
 	for _, row := range allocated {
-		left := c.inuse.get(row.stack)
-		if v := c.verdict(row.stack); v.out || v.rule >= 0 && left.blocks == 0 {
+		left := c.inuse.get(row.stack) // none of a stack that is suppressed
+		if c.verdict(row.stack).out {
 			continue
 		}
 		out = append(out, export.Sample{

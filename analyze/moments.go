@@ -16,7 +16,7 @@ import (
 
 var timelineAnalyzer = Analyzer{
 	Name:  "timeline",
-	Short: "Queries, commands, connections and heap of a process on one axis of time",
+	Short: "Queries, commands, connections and heap of a process over time",
 	Long: `One row per stretch of time, with what happened in it: how much the heap grew, the
 connections that came, went and were there, the queries and commands, how long the
 slowest of them took and which it was. What only one file can show: that the heap

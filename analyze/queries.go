@@ -13,7 +13,7 @@ import (
 
 var queriesAnalyzer = Analyzer{
 	Name:  "queries",
-	Short: "SQL by fingerprint: count, total, p50, p95, p99, max, the slowest with their text",
+	Short: "SQL by fingerprint: count, total, quantiles, slowest with text",
 	Long: `What the SQL servers that were recorded (-e mysql, -e postgres) executed, as the
 server itself saw it: the time of a query is that of the server's function, without
 the network; of MySQL and MariaDB, until the server begins its answer.

@@ -12,7 +12,7 @@ import (
 var tcpAnalyzer = Analyzer{
 	Name:  "tcp",
 	Pack:  "tcp",
-	Short: "Every TCP connection: who, how long, how much, who closed it and why",
+	Short: "Every TCP connection: who, how long, who closed it and why",
 	Long: `One row per connection, failed and still open ones included.
 
 A connection is told by its socket, never by its addresses, so equal addresses

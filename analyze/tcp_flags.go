@@ -41,6 +41,7 @@ func (o *tcpOptions) register(fs *pflag.FlagSet) {
 	fs.BoolVarP(&o.seconds, "timestamp", "t", false, "add the time since the start of the recording, in s")
 	fs.BoolVarP(&o.clock, "time", "T", false, "add the time of day, HH:MM:SS in the local zone")
 	fs.UintSliceVarP(&o.pids, "pid", "p", nil, "only connections of process `PID` (repeatable)")
+	fs.Lookup("pid").DefValue = "" // which is none, and not worth a word
 	fs.VarP(&o.lports, "localport", "L", "only these local `PORTS`, comma-separated")
 	fs.VarP(&o.rports, "remoteport", "D", "only these remote `PORTS`, comma-separated")
 	fs.BoolVarP(&o.v4, "ipv4", "4", false, "only IPv4, also where an IPv6 socket carries it")

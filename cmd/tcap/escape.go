@@ -47,3 +47,14 @@ func wrap(s string, width int) []string {
 	}
 	return lines
 }
+
+// fill wraps the paragraphs of a text anew; those that are indented stay as they are.
+func fill(s string, width int) string {
+	paragraphs := strings.Split(strings.TrimSpace(s), "\n\n")
+	for i, p := range paragraphs {
+		if !strings.HasPrefix(p, " ") {
+			paragraphs[i] = strings.Join(wrap(strings.ReplaceAll(p, "\n", " "), width), "\n")
+		}
+	}
+	return strings.Join(paragraphs, "\n\n")
+}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit codes. Scripts depend on them.
@@ -76,6 +77,7 @@ and answers questions about it later, on any machine:
 			return errors.Join(cmd.Help(), &exitError{exitUsage, nil})
 		},
 	}
+	fitHelp(root)
 	root.SetVersionTemplate("tcap {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%s; see %s --help", plain(err), cmd.CommandPath())
@@ -83,6 +85,19 @@ and answers questions about it later, on any machine:
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(commands()...)
 	return root
+}
+
+// fitHelp makes help fit the terminal.
+func fitHelp(root *cobra.Command) {
+	columns := width(os.Stdout)
+	cobra.AddTemplateFunc("flags", func(fs *pflag.FlagSet) string { return fs.FlagUsagesWrapped(columns) })
+	cobra.AddTemplateFunc("fill", func(s string) string { return fill(s, columns) })
+	usage := root.UsageTemplate()
+	for _, of := range []string{".LocalFlags", ".InheritedFlags"} {
+		usage = strings.ReplaceAll(usage, of+".FlagUsages", "flags "+of)
+	}
+	root.SetUsageTemplate(usage)
+	root.SetHelpTemplate(strings.ReplaceAll(root.HelpTemplate(), ". | trimTrailingWhitespaces", "fill ."))
 }
 
 // run executes one command line and returns its exit code.
@@ -135,7 +150,7 @@ func (s *sticky) Write(p []byte) (int, error) {
 func plain(err error) string {
 	var num *strconv.NumError
 	if !errors.As(err, &num) {
-		return err.Error()
+		return strings.Replace(err.Error(), "time: invalid duration", "say it as 500ms or 10s, not", 1)
 	}
 	return strings.Replace(err.Error(), num.Error(), fmt.Sprintf("%q is no number, or too large", num.Num), 1)
 }

@@ -38,8 +38,8 @@ for its file's name, each with and without .debug, also in usr/lib/debug, where
 an unpacked package has it; last at the module's own path on this machine. A file
 with another build-id is refused.
 
-Every event stays as it is, and so does what is damaged. FILE is replaced when the new one is complete, or left
-alone with -o.`,
+Every event stays as it is, and so does what is damaged. FILE is replaced when
+the new one is complete, or left alone with -o.`,
 		Example: `  tcap symbolize run.tcap --debug-dir ./debug
   dpkg-deb -x prog-dbgsym.deb d && tcap symbolize run.tcap --debug-dir d -o named.tcap`,
 		Args: args(cobra.ExactArgs(1)),
