@@ -50,7 +50,10 @@ func (r *commandsResult) textCommand(t *export.Text, c *command, width int) {
 	if n := c.args; n > 2 || n == 2 && c.key == "" {
 		line += fmt.Sprintf(" (%d words)", n)
 	}
-	t.Line("  %s", export.CutEnd(line, width-2))
+	if width != export.Wide {
+		line = export.CutEnd(line, 4*width)
+	}
+	t.Clauses("  ", line)
 }
 
 func (r *commandsResult) textSummary(t *export.Text) {

@@ -49,7 +49,7 @@ func (r *queriesResult) textQuery(t *export.Text, q *query, width int) {
 	if q.user != "" {
 		who += ", user " + export.Escape(q.user)
 	}
-	t.Line("  %s", export.CutEnd(who, width-2))
+	t.Clauses("  ", who)
 	text := q.text
 	if !q.known {
 		text = q.print

@@ -21,3 +21,6 @@ show() {
 show ./tcap record --force -o $out/demo.tcap -- $out/server $out/client
 show ./tcap analyze leaks $out/demo.tcap
 show ./tcap analyze tcp $out/demo.tcap
+printf '\nThe capture is there to be asked more:\n'
+printf '  %s\n' "./tcap info $out/demo.tcap" "./tcap analyze closes $out/demo.tcap" "./tcap analyze leaks --tree $out/demo.tcap" \
+	"./tcap print $out/demo.tcap | less" "./tcap --help"

@@ -120,7 +120,6 @@ func (t *Text) lay(tab *Table, indent int) (l layout, dropped []string) {
 		if worst < 0 {
 			break
 		}
-		dropped = append(dropped, tab.Head[worst])
 		natural[worst] = -1
 		copy(l.width, natural)
 		if l.shrink(tab, room, first) {
@@ -129,7 +128,11 @@ func (t *Text) lay(tab *Table, indent int) (l layout, dropped []string) {
 	}
 	copy(l.width, natural)
 	l.shrink(tab, room, leastColumn)
-	slices.Reverse(dropped)
+	for i, w := range natural {
+		if w < 0 && i < len(tab.Drop) && tab.Drop[i] > 0 {
+			dropped = append(dropped, tab.Head[i])
+		}
+	}
 	return l, dropped
 }
 

@@ -226,12 +226,14 @@ func TestNoCapture(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	cut := edit(t, writeCapture(t, 10, 0), func(b []byte) []byte { return b[:50] })
 	future := edit(t, writeCapture(t, 10, 0), func(b []byte) []byte { return newerMajor(t, b) })
 	for _, tt := range []struct{ path, says string }{
 		{filepath.Join(dir, "none"), "no such file"},
 		{dir, "not a regular file"},
 		{empty, "the file is empty"},
 		{program, "not a tcap capture"},
+		{cut, "begins as a capture"},
 		{os.DevNull, "not a regular file"},
 		{future, "use a newer tcap"},
 	} {

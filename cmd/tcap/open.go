@@ -18,6 +18,8 @@ func open(path string) (*format.Reader, error) {
 	switch {
 	case errors.Is(err, format.ErrNotCapture) && isEmpty(path):
 		return nil, fmt.Errorf("%s: the file is empty: recording has not begun, or the recorder was killed before it did", path)
+	case errors.Is(err, format.ErrNotCapture) && begins(path, "\x89TCAP"):
+		return nil, fmt.Errorf("%s: it begins as a capture, but no part of it is whole: most of it is missing or overwritten", path)
 	case errors.Is(err, format.ErrNotCapture):
 		return nil, fmt.Errorf("%s: %w", path, format.ErrNotCapture)
 	case errors.Is(err, format.ErrVersion):
@@ -29,6 +31,18 @@ func open(path string) (*format.Reader, error) {
 func isEmpty(path string) bool {
 	fi, err := os.Stat(path)
 	return err == nil && fi.Size() == 0
+}
+
+// begins tells what a file begins with.
+func begins(path, with string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, len(with))
+	_, err = io.ReadFull(f, head)
+	return err == nil && string(head) == with
 }
 
 // warnDamaged says of a capture that is about to be written anew what is missing in it.
