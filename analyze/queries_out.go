@@ -94,6 +94,7 @@ func (r *queriesResult) textSummary(t *export.Text) {
 		{s.unfinished, "still running at the end"},
 		{s.unknown, "executed what was prepared before the recording"},
 		{s.cut, "recorded in part (a longer str or buf in the pack keeps more)"},
+		{s.hidden, "with the length of their text alone, which is what tcap redact leaves"},
 		{s.faults, "with a text that could not be read"},
 	} {
 		if n.n > 0 {
@@ -113,6 +114,7 @@ type queriesDocument struct {
 	Unfinished   uint64       `json:"unfinished"`
 	UnknownText  uint64       `json:"unknown_text"`
 	CutText      uint64       `json:"cut_text"`
+	HiddenText   uint64       `json:"hidden_text"`
 	Unreadable   uint64       `json:"unreadable_text"`
 	Queries      []queryRow   `json:"queries"`
 }
@@ -148,7 +150,7 @@ func (r *queriesResult) JSON() any {
 	s := r.stream
 	doc := queriesDocument{
 		Capture: r.capture, Completeness: r.complete, By: r.opt.by.is, Count: r.sum.count, TotalNs: r.sum.total,
-		Unfinished: s.unfinished, UnknownText: s.unknown, CutText: s.cut, Unreadable: s.faults, Queries: []queryRow{},
+		Unfinished: s.unfinished, UnknownText: s.unknown, CutText: s.cut, HiddenText: s.hidden, Unreadable: s.faults, Queries: []queryRow{},
 	}
 	for _, g := range r.rows {
 		doc.Queries = append(doc.Queries, r.row(g))

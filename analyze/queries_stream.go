@@ -32,6 +32,7 @@ type queryStream struct {
 	unfinished uint64 // still running at the end, or ended by a way that was not seen
 	unknown    uint64 // executions of statements that were prepared before the recording
 	cut        uint64 // texts of which only the beginning was recorded
+	hidden     uint64 // texts of which nothing is there but the length, as in a redacted capture
 	faults     uint64 // texts that could not be read
 }
 
@@ -160,6 +161,11 @@ func (s *queryStream) execution(q *query, end int64) {
 }
 
 func (s *queryStream) set(q *query, text string, length int, mysql bool) {
+	if text == "" && length > 0 {
+		s.hidden++
+		q.length, q.print = length, "(text not kept)"
+		return
+	}
 	q.text, q.length, q.known = text, length, true
 	if length > len(text) {
 		s.cut++
