@@ -214,7 +214,7 @@ func (c *callProbes) inFile(spec *Probe, f probedFile) ([]*callSite, error) {
 	if spec.Decl.Kind == declare.USDT {
 		return c.marks(spec, f, e)
 	}
-	symbols, err := e.Functions(spec.Decl.Symbol)
+	symbols, err := functionsOf(e, spec.Decl)
 	if err != nil {
 		return nil, err
 	}
@@ -247,6 +247,14 @@ func (c *callProbes) inFile(spec *Probe, f probedFile) ([]*callSite, error) {
 		sites = append(sites, cs)
 	}
 	return sites, nil
+}
+
+// functionsOf are the functions of a file that a declaration means.
+func functionsOf(e *probe.ELF, d *declare.Probe) ([]probe.Symbol, error) {
+	if d.Exact {
+		return e.Exactly(d.Symbol)
+	}
+	return e.Functions(d.Symbol)
 }
 
 // returns is the declaration as it can be had in a file: where stacks move or are

@@ -106,15 +106,53 @@ func TestCallsOfGo(t *testing.T) {
 	case err != nil:
 		kerneltest.Skip(t, "go is not in the path")
 	}
-	program := filepath.Join(t.TempDir(), "gocalls")
-	cmd := exec.Command(goTool, "build", "-ldflags=-s -w", "-o", program, "../testdata/programs/calls/gocalls.go")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	build := func(name, flags string) string {
+		program := filepath.Join(t.TempDir(), name)
+		cmd := exec.Command(goTool, "build", "-ldflags="+flags, "-o", program, "../testdata/programs/calls/gocalls.go")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return program
 	}
+	program := build("gocalls", "-s -w")
 	list, notes := recordCalls(t, []string{program}, "uretprobe:@:main.add(a=i64(arg0), b=i64(arg1), s=buf(arg2, arg3))")
 	sameLines(t, "main.add", only(list, "main.add"), []string{"entered depth=1 a=1 b=2 s=three", "entered depth=1 a=4 b=-5 s=six"})
 	if !strings.Contains(notes, "only entries are recorded: it is a Go program") {
+		t.Errorf("notes: %s", notes)
+	}
+	methodsOfGo(t, program)
+	methodsOfGo(t, build("symbols", ""))
+}
+
+// Methods and generic functions of Go are named in quotes, as Go names them; of a generic one
+// the common name means all. It has a dictionary before its other arguments, or behind the
+// receiver.
+func methodsOfGo(t *testing.T, program string) {
+	list, notes := recordCalls(t, []string{program},
+		`uprobe:@:"main.(*worker).Work"(n=i64(arg1), sum=i64(arg0->0))`, `uprobe:@:"main.worker.Look"(sum=i64(arg0), n=i64(arg1))`,
+		`uprobe:@:"main.(*box[...]).Put"(n=i64(arg3)) /n == 10/`, `uprobe:@:"main.last[...]"(dictionary=ptr(arg0), n=i64(arg4))`)
+	by := map[string]int{}
+	for _, c := range list {
+		name := c.probe[strings.Index(c.probe, "main."):]
+		if at := strings.IndexByte(name, '['); at >= 0 {
+			name = name[:at]
+		}
+		_, args, found := strings.Cut(c.args, " n=")
+		if !found {
+			args = c.args
+		}
+		by[name+" "+args]++
+	}
+	for _, want := range []string{"main.(*worker).Work n=7 sum=0", "main.(*worker).Work n=8 sum=7", "main.worker.Look 9", "main.last 12", "main.last 13"} {
+		if by[want] != 1 {
+			t.Errorf("%s: %d calls", want, by[want])
+		}
+	}
+	if n := by["main.(*box n=10"]; n != 1 || len(list) != 6 {
+		t.Errorf("%d calls of Put with 10, %d in all: %v", n, len(list), by)
+	}
+	if strings.Contains(notes, "never hit") {
 		t.Errorf("notes: %s", notes)
 	}
 }

@@ -96,12 +96,12 @@ func inFile(d *declare.Probe, f probedFile) ([]place, error) {
 		}
 		return list, nil
 	}
-	symbols, err := e.Functions(d.Symbol)
+	symbols, err := functionsOf(e, d)
 	if err != nil {
 		return nil, err
 	}
 	for i, s := range symbols {
-		p := place{name: f.path + ":" + s.Name}
+		p := place{name: f.path + ":" + declare.Quote(s.Name)}
 		if i < maxExplained {
 			x, err := e.Explain(s)
 			if err != nil {

@@ -11,6 +11,7 @@ package declare
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tcap-dev/tcap/format"
@@ -35,6 +36,7 @@ type Probe struct {
 	Kind   Kind
 	Path   string // of the program; a pattern as of path.Match. Not for the kernel's kinds
 	Symbol string // function, PROVIDER:NAME or CATEGORY:NAME; a pattern
+	Exact  bool   // the function was in quotes: Symbol is its name, and no pattern
 	Args   []Arg
 	Filter *Cond // nil: every hit
 	Stack  bool  // the stack is wanted
@@ -175,14 +177,28 @@ func (p *Probe) InKernel() bool {
 
 // Inside reports whether the place can be anywhere in a function, and not only at
 // its entry.
-func (p *Probe) Inside() bool { return p.Kind == USDT || strings.HasPrefix(p.Symbol, "0x") }
+func (p *Probe) Inside() bool {
+	return p.Kind == USDT || strings.HasPrefix(p.Symbol, "0x") && !p.Exact
+}
 
 // Place names the place without what is to be read there.
 func (p *Probe) Place() string {
 	if p.InKernel() {
 		return string(p.Kind) + ":" + p.Symbol
 	}
+	if p.Exact {
+		return string(p.Kind) + ":" + p.Path + ":" + Quote(p.Symbol)
+	}
 	return string(p.Kind) + ":" + p.Path + ":" + p.Symbol
+}
+
+// Quote is a function's name as a declaration takes it: in quotes if it has what means
+// something else there, as Go's methods have.
+func Quote(name string) string {
+	if strings.ContainsAny(name, " \t\"'()[]{}*?\\") {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // Declaration is what the capture keeps of the probe at a place.

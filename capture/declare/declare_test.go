@@ -13,6 +13,9 @@ import (
 func text(p *Probe) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s path=%s symbol=%s", p.Kind, p.Path, p.Symbol)
+	if p.Exact {
+		b.WriteString(" exact")
+	}
 	for i := range p.Args {
 		a := &p.Args[i]
 		fmt.Fprintf(&b, " %s=%s(%s:%s", a.Name, a.Type, a.text(), a.Value.Type)
@@ -64,6 +67,9 @@ func TestParse(t *testing.T) {
 		`uprobe:/x:f(s=str(arg0)) /s != "x" && (pid == 1 || tid == 2)/`: `uprobe path=/x symbol=f s=str(arg0:u64, 4096) /(str(arg0) != "x" && (pid == 1 || tid == 2))/`,
 		`uprobe:"/opt/a (b)/c":THD::*init*`:                             "uprobe path=/opt/a (b)/c symbol=THD::*init*",
 		"uprobe:/x:*dispatch_command*":                                  "uprobe path=/x symbol=*dispatch_command*",
+		`uprobe:/x:"main.(*T).Work"(n=u64(arg1)) /n == 1/`:              "uprobe path=/x symbol=main.(*T).Work exact n=u64(arg1:u64) /arg1 == 1/",
+		`uretprobe:"/a b":"main.F[...]"{stack}`:                         "uretprobe path=/a b symbol=main.F[...] exact {stack} returns",
+		`uprobe:/a:b/c:"x:y"`:                                           "uprobe path=/a:b/c symbol=x:y exact",
 		"usdt:/usr/bin/x:prov:name(a=u64(arg0))":                        "usdt path=/usr/bin/x symbol=prov:name a=u64(arg0:u64)",
 		"tracepoint:syscalls:sys_enter_openat(filename=str(filename))":  "tracepoint path= symbol=syscalls:sys_enter_openat filename=str(filename:u64, 4096)",
 		"tracepoint:sched:sched_switch /prev_pid == 1/":                 "tracepoint path= symbol=sched:sched_switch /prev_pid == 1/",
@@ -89,6 +95,8 @@ func TestErrors(t *testing.T) {
 		"uprobe:/x":                              `8: after uprobe:, want PATH:FUNCTION; "/x" is one word`,
 		"uprobe:/x:":                             "11: after uprobe:, want PATH:FUNCTION; here is nothing",
 		"uprobe:/x:f[a":                          `11: "f[a" is no pattern`,
+		`uprobe:/x:"main.(*T).Work(n=arg0)`:      `11: want a text in double quotes`,
+		`uprobe:/x:""`:                           "11: after uprobe:, want PATH:FUNCTION; here is nothing",
 		"usdt:/x:p":                              "9: after usdt:, want PATH:PROVIDER:NAME",
 		"tracepoint:x":                           "12: after tracepoint:, want CATEGORY:NAME",
 		"uprobe:/x:f(fd=u33(arg0))":              `16: there is no type "u33"`,

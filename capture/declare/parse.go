@@ -79,6 +79,9 @@ func (p *parser) place() {
 		if s == "" {
 			p.fail(cols[i], "after %s:, want %s; here is nothing", kind, want)
 		}
+		if p.p.Exact && i == len(parts)-1 {
+			continue
+		}
 		if _, err := path.Match(s, ""); err != nil {
 			p.fail(cols[i], "%q is no pattern: [ has no ]", s)
 		}
@@ -106,7 +109,7 @@ func (p *parser) path(kind Kind, want string, parts []string, cols []int, wanted
 }
 
 // target consumes the place, up to a space or a bracket that opens, and splits it
-// at colons. A path may be in quotes. Two colons together are part of a C++ name.
+// at colons. A path may be in quotes, and a function. Two colons together are part of a C++ name.
 func (p *parser) target() (parts []string, cols []int) {
 	quoted := ""
 	first := p.at
@@ -120,6 +123,9 @@ func (p *parser) target() (parts []string, cols []int) {
 	}
 	start := p.at
 	for p.at < len(p.src) && !isSpace(p.src[p.at]) && p.src[p.at] != '(' && p.src[p.at] != '{' {
+		if (p.p.Kind == Uprobe || p.p.Kind == Uretprobe) && p.src[p.at] == '"' && p.src[p.at-1] == ':' {
+			return p.exact(parts, cols, start)
+		}
 		p.at++
 	}
 	text := p.src[start:p.at]
@@ -138,6 +144,16 @@ func (p *parser) target() (parts []string, cols []int) {
 		}
 	}
 	return p.joinPath(parts, cols)
+}
+
+// exact consumes a function in quotes, which a colon is before.
+func (p *parser) exact(parts []string, cols []int, start int) ([]string, []int) {
+	if len(parts) == 0 {
+		parts, cols = append(parts, p.src[start:p.at-1]), append(cols, start)
+	}
+	p.p.Exact = true
+	cols = append(cols, p.at)
+	return append(parts, p.quoted()), cols
 }
 
 // joinPath gives a path its colons back: what is too much belongs to it.

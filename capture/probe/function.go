@@ -3,6 +3,8 @@ package probe
 import (
 	"fmt"
 	"strings"
+
+	"github.com/tcap-dev/tcap/capture/symbol"
 )
 
 // SetName changes the path that messages tell, where the one that was opened
@@ -50,6 +52,43 @@ func (e *ELF) Functions(name string) ([]Symbol, error) {
 		return nil, fmt.Errorf("find %s in %s: %w matches in %s%s", name, e.Name(), ErrNoSymbol, e.tables(), near)
 	}
 	return list, nil
+}
+
+// Exactly returns the functions of a name, as it is in the file or as people write it, each
+// place once: Go has as many of a generic function as there are kinds of arguments, and their
+// common name, as main.Map[...], means them all.
+func (e *ELF) Exactly(name string) ([]Symbol, error) {
+	seen := map[uint64]bool{}
+	var list []Symbol
+	near := newNearest(name)
+	err := e.Each(func(s Symbol) bool {
+		switch {
+		case s.Name == name, isMangled(s.Name) && symbol.Demangled(s.Name) == name, strings.Contains(name, anyShape) && generic(s.Name) == name:
+			if !seen[s.Offset] {
+				seen[s.Offset] = true
+				list = append(list, s)
+			}
+		default:
+			near.add(s.Name)
+		}
+		return true
+	})
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("find %s in %s: %w in %s%s", name, e.Name(), ErrNoSymbol, e.tables(), near)
+	}
+	return list, err
+}
+
+// anyShape stands in .gopclntab for the types that a generic function is made for.
+const anyShape = "[...]"
+
+// generic is the name of a Go function without them.
+func generic(name string) string {
+	from, to := strings.IndexByte(name, '['), strings.LastIndexByte(name, ']')
+	if from < 0 || to < from {
+		return name
+	}
+	return name[:from] + anyShape + name[to+1:]
 }
 
 // Points are where the entry of a function is probed and, if that is wanted, its

@@ -21,6 +21,10 @@ func listAllocators(w io.Writer, pid int) error {
 		fmt.Fprintln(w, escape(o.Path))
 		for _, f := range o.Functions {
 			p := f.Entry.Placement
+			if f.Recycles { // one instruction, which is a call
+				fmt.Fprintf(w, "  %-28s at 0x%x, where the end of a thread frees again what was free\n", "call of "+escape(f.Name), f.Entry.Offset)
+				continue
+			}
 			fmt.Fprintf(w, "  %-28s +%-4d %-11v %s\n", escape(f.Name), p.Delta, p.Class, p.Instruction)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -111,18 +113,37 @@ func probesExplainCommand() *cobra.Command {
 tcap would probe. The kernel emulates some instructions inside the trap; any
 other must be executed from a copy, which costs a second trap.
 
-Of a mark (usdt:) it tells where its arguments are, of a tracepoint its fields. The
-declaration may have arguments and a filter, which are checked.`,
+Of a mark (usdt:) it tells where its arguments are, of a tracepoint its fields, of
+another row of "tcap probes list" what it is for. The declaration may have
+arguments and a filter, which are checked.`,
 		Example: `  tcap probes explain uprobe:/lib/x86_64-linux-gnu/libc.so.6:free
   tcap probes explain tracepoint:sched:sched_switch`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
+			out := bufio.NewWriter(os.Stdout)
+			if hooks, err := capture.Hooks(); err == nil && !declare.IsDeclaration(a[0]) && slices.Contains(hooks, a[0]) {
+				explainHook(out, a[0])
+				return out.Flush()
+			}
 			d, err := declare.Parse(a[0])
 			if err != nil {
 				return usage(declarationError(err))
 			}
-			out := bufio.NewWriter(os.Stdout)
 			return errors.Join(capture.ExplainPlaces(out, d), out.Flush())
 		},
+	}
+}
+
+// explainHook tells of a place in the kernel that is tcap's own, and no probe to declare.
+func explainHook(w io.Writer, hook string) {
+	kind, place, _ := strings.Cut(hook, ":")
+	fmt.Fprintln(w, hook)
+	switch kind {
+	case "iter":
+		fmt.Fprintln(w, "  an iterator, which tcap record reads when it begins: what was there before.")
+	default:
+		fmt.Fprintf(w, "  a tracepoint by the types of its arguments, at which tcap record attaches by itself.\n"+
+			"  In declarations, tracepoints are tracepoint:CATEGORY:NAME; this one is listed by\n"+
+			"  tcap probes list 'tracepoint:*:%s', if it is an event as well.\n", place)
 	}
 }
