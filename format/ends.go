@@ -86,6 +86,49 @@ func (t *tables) indexEnds() {
 	}
 }
 
+// joinEqual makes stacks one that have the same frames and end alike: a writer that did not see a
+// stack for long gives it another row. Fewer than limit rows have none of these.
+func (t *tables) joinEqual(limit int) {
+	n := t.stacks.end()
+	if int(n) <= limit {
+		return
+	}
+	first := make([]StackID, n) // of the rows with the same frames
+	known := make(map[StackNode]StackID, n)
+	found := false
+	for _, r := range t.stacks.runs {
+		for i, v := range r.rows {
+			id := StackID(r.first + uint32(i))
+			first[id] = id
+			if t.standsForAnother(id, v) || uint32(v.Parent) >= n || v.Parent != 0 && first[v.Parent] == 0 {
+				continue // of what is damaged nothing is known
+			}
+			if v.Parent = first[v.Parent]; known[v] == 0 {
+				known[v] = id
+			} else {
+				first[id], found = known[v], true
+			}
+		}
+	}
+	if !found {
+		return
+	}
+	if t.wholeOf == nil {
+		t.wholeOf, t.endOf = make([]StackID, n), make([]StackEnd, n)
+	}
+	for id := range t.wholeOf {
+		is := t.wholeOf[id]
+		if is == 0 {
+			is = StackID(id)
+		}
+		switch one := first[is]; {
+		case one == is || t.endOf[one] != t.endOf[is] && t.endOf[one] != EndUnknown:
+		default:
+			t.wholeOf[id], t.wholeOf[one], t.endOf[one] = one, one, t.endOf[is]
+		}
+	}
+}
+
 // standsForAnother reports whether a row is one that [Writer.NewStack] made, and
 // what it is in truth another row, or not known yet. It is no row for a stack
 // that has just this one frame.

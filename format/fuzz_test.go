@@ -265,6 +265,8 @@ func FuzzTables(f *testing.F) {
 		if err != nil && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrLimit) {
 			t.Fatalf("error of another kind: %v", err)
 		}
+		tabs.indexEnds()
+		tabs.joinEqual(0)
 		tabs.indexSymbols()
 		r := Reader{tables: tabs}
 		for id := range uint32(20) {

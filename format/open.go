@@ -119,7 +119,10 @@ func (r *Reader) loadFacts() {
 // file if that is intact, else from every block that has some.
 func (r *Reader) loadTables() {
 	defer r.tables.indexSymbols()
-	defer r.tables.indexEnds()
+	defer func() {
+		r.tables.indexEnds()
+		r.tables.joinEqual(maxKnownStacks)
+	}()
 	var bufs buffers
 	for i := len(r.blocks) - 1; i >= 0; i-- {
 		if b := &r.blocks[i]; b.Type == BlockCopy {
