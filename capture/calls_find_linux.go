@@ -211,6 +211,7 @@ func (c *callProbes) inFile(spec *Probe, f probedFile) ([]*callSite, error) {
 	}
 	defer e.Close()
 	e.SetName(f.path)
+	e.SearchDebug(c.r.opts.DebugDirs)
 	if spec.Decl.Kind == declare.USDT {
 		return c.marks(spec, f, e)
 	}

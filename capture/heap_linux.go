@@ -41,14 +41,14 @@ func (r *recorder) attachHeap() error {
 // arm probes the allocators of a process: those that it has mapped, and those
 // that it is going to map, which costs nothing until it does.
 func (h *heapProbes) arm(pid uint32) error {
-	found, err := probe.FindAllocators(int(pid))
+	found, err := probe.FindAllocators(int(pid), h.r.opts.DebugDirs...)
 	if err != nil && ended(pid) {
 		return nil // the ring will say so
 	}
 	if err := h.probe(found, err); err != nil {
 		return err
 	}
-	later, err := probe.Prearm(int(pid))
+	later, err := probe.Prearm(int(pid), h.r.opts.DebugDirs...)
 	if err != nil && ended(pid) {
 		return nil
 	}

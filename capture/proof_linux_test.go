@@ -175,8 +175,8 @@ func TestStackMusl(t *testing.T) {
 	}
 }
 
-// TestStackStripped: a static program of which only a debug file next to it has
-// symbols is found to have an allocator, and its stacks are complete and named. One
+// TestStackStripped: a static program of which only a debug file next to it, or below a
+// directory for them, has symbols is found to have an allocator, and its stacks are complete and named. One
 // without is said to have none that could be found.
 func TestStackStripped(t *testing.T) {
 	if kerneltest.Repeat(10) == 1 {
@@ -188,6 +188,17 @@ func TestStackStripped(t *testing.T) {
 	said, path := recordStacks(t, nil, linked, "kinds")
 	checkStacks(t, said, path)
 	said, path = recordStacks(t, nil, linked, "plain")
+	checkStacks(t, said, path)
+	wholeStacks(t, path)
+	dir := t.TempDir()
+	err := os.MkdirAll(dir+filepath.Dir(linked), 0o755)
+	if err == nil {
+		err = os.Rename(linked+".debug", dir+linked+".debug")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, path = recordStacks(t, func(o *capture.Options) { o.DebugDirs = []string{dir} }, linked, "plain")
 	checkStacks(t, said, path)
 	wholeStacks(t, path)
 	o, notes := options(t)

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tcap-dev/tcap/capture/symbol"
@@ -39,6 +39,8 @@ type ELF struct {
 	r    io.ReaderAt
 	size int64
 	file *elf.File
+
+	debugDirs []string // looked at before debugDir
 
 	closer io.Closer
 }
@@ -287,45 +289,22 @@ func (e *ELF) cString(off, limit uint64) string {
 	return text
 }
 
-// debugFile opens the separate debug file with the same build-id, as gdb finds
-// it (Separate Debug Files in its manual), or returns nil.
+// SearchDebug has a separate debug file looked for below dirs first, then where
+// distributions put them.
+func (e *ELF) SearchDebug(dirs []string) { e.debugDirs = dirs }
+
+// debugFile opens the separate debug file, or returns nil if there is none.
 func (e *ELF) debugFile() *ELF {
-	id := e.BuildID()
-	if len(id) < 4 {
+	f, _ := symbol.DebugFile(e.file, e.Name(), append(slices.Clip(e.debugDirs), debugDir))
+	if f == nil {
 		return nil
 	}
-	places := []string{filepath.Join(debugDir, ".build-id", id[:2], id[2:]+".debug")}
-	if name := e.debugLink(); name != "" {
-		home := filepath.Dir(e.Name())
-		places = append(places, filepath.Join(home, name), filepath.Join(home, ".debug", name),
-			filepath.Join(debugDir, home, name))
-	}
-	for _, path := range places {
-		d, err := OpenELF(path)
-		if err != nil {
-			continue
-		}
-		if d.BuildID() == id && path != e.Name() {
+	if info, err := f.Stat(); err == nil {
+		if d, err := NewELF(f, info.Size(), f.Name()); err == nil {
+			d.closer = f
 			return d
 		}
-		d.Close()
 	}
+	f.Close()
 	return nil
-}
-
-// debugLink returns the file name in .gnu_debuglink, or "".
-func (e *ELF) debugLink() string {
-	s := e.file.Section(".gnu_debuglink")
-	if s == nil || s.Type == elf.SHT_NOBITS {
-		return ""
-	}
-	data, err := e.read(s.Offset, s.FileSize, maxPathLen)
-	if err != nil {
-		return ""
-	}
-	name, _, _ := strings.Cut(string(data), "\x00")
-	if name == "." || name == ".." || strings.Contains(name, "/") {
-		return ""
-	}
-	return name
 }

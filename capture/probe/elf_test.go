@@ -312,7 +312,10 @@ func exerciseELF(e *ELF) {
 	_, _ = e.Glob("*")
 	_, _ = e.Dynamic()
 	_, _ = AllocatorFunctions(e, "fuzz", false)
-	_, _, _ = e.BuildID(), e.Interp(), e.debugLink()
+	_, _ = e.BuildID(), e.Interp()
+	if d := e.debugFile(); d != nil {
+		d.Close()
+	}
 }
 
 func FuzzELF(f *testing.F) {

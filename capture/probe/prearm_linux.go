@@ -41,7 +41,7 @@ var allocatorLibraries = []string{"libc.so.6", "ld-musl-", "libjemalloc", "libtc
 // directory, but in all places instead of the first. The result does not
 // repeat what FindAllocators returns. Libraries that cannot be read are named
 // by the error, beside which the result is good.
-func Prearm(pid int) ([]Object, error) {
+func Prearm(pid int, debugDirs ...string) ([]Object, error) {
 	exe := procPath(pid, "exe")
 	exeKey, err := statKey(exe)
 	if err != nil {
@@ -71,6 +71,7 @@ func Prearm(pid int) ([]Object, error) {
 	}
 	defer e.Close()
 	e.SetName(strings.TrimSuffix(name, " (deleted)"))
+	e.SearchDebug(debugDirs)
 	if err := speechless(e); err != nil {
 		s.errs = append(s.errs, err)
 	}

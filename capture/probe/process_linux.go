@@ -11,8 +11,9 @@ import (
 
 // FindAllocators returns the ELF files mapped by a process, its executable
 // included, that define an allocator. Files that cannot be read are left out
-// and named by the error, beside which the result is good.
-func FindAllocators(pid int) ([]Object, error) {
+// and named by the error, beside which the result is good. A separate debug file of
+// the executable is looked for below debugDirs first.
+func FindAllocators(pid int, debugDirs ...string) ([]Object, error) {
 	maps, err := readMaps(pid)
 	if err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func FindAllocators(pid int) ([]Object, error) {
 			continue
 		}
 		seen[key] = true
-		o, err := ReadObject(open, m.Path, key == exe)
+		o, err := ReadObject(open, m.Path, key == exe, debugDirs...)
 		if err != nil {
 			errs = append(errs, err)
 		} else if len(o.Functions) > 0 {
@@ -68,7 +69,7 @@ func readMaps(pid int) ([]symbol.Mapping, error) {
 
 // ReadObject reads an ELF file's allocator. A file of another kind, mapped
 // executable all the same, has none.
-func ReadObject(open, path string, executable bool) (Object, error) {
+func ReadObject(open, path string, executable bool, debugDirs ...string) (Object, error) {
 	f, err := symbol.OpenRegular(open)
 	if errors.Is(err, symbol.ErrNotRegular) {
 		return Object{}, nil
@@ -89,6 +90,7 @@ func ReadObject(open, path string, executable bool) (Object, error) {
 		return Object{}, fmt.Errorf("look for an allocator in %s: %w", path, err)
 	}
 	e.SetName(path) // next to which a debug file may be
+	e.SearchDebug(debugDirs)
 	// Debug files matter for executables alone: a library's allocator is of
 	// no use unless .dynsym exports it.
 	fns, err := AllocatorFunctions(e, path, executable)
