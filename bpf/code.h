@@ -11,6 +11,8 @@
 #define CODE_BITS (1 << 15)
 #define CODE_RANGES 256
 
+#define WRITE_ONCE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
+
 struct range {
 	__u64 start;
 	__u64 end;
@@ -25,10 +27,15 @@ struct code {
 	 * there before the recording. */
 	__u32 whole;
 	__u32 walked; /* once */
-	__u32 many; /* there was more than has room in at */
+	__u32 many; /* there is, or may be, code that is not in at */
+	__u32 taken; /* some was taken out of at */
+	__u32 split; /* it has stacks of pieces (splitstack.h) */
 	/* A bit for every grain that code is in, addresses modulo 2 GiB. */
 	__u64 bits[CODE_BITS / 64];
-	struct range at[CODE_RANGES]; /* the very places; start 0: free */
+	/* The very places; end 0: free. A child gets a copy at any moment: the end is
+	 * written before the start, and cleared after it, so that half a range is one
+	 * that has more in it, and never less. */
+	struct range at[CODE_RANGES];
 };
 
 /* By the address of the mm_struct. */
@@ -122,11 +129,11 @@ static long put_range(__u32 i, struct change *c)
 		return 1;
 	r = &c->code->at[i];
 	c->found = r->start == c->start && r->end == c->end;
-	if (c->found || r->start)
+	if (c->found || r->end)
 		return c->found;
-	if (__sync_val_compare_and_swap(&r->start, 0, c->start))
+	if (__sync_val_compare_and_swap(&r->end, 0, c->end))
 		return 0;
-	r->end = c->end;
+	WRITE_ONCE(r->start, c->start);
 	return c->found = true;
 }
 
@@ -141,8 +148,9 @@ static long take_range(__u32 i, struct change *c)
 		return 0;
 	c->found = true;
 	if (c->start <= r->start && r->end <= c->end) {
-		r->end = 0;
-		r->start = 0;
+		c->code->taken = 1;
+		WRITE_ONCE(r->start, 0);
+		WRITE_ONCE(r->end, 0);
 	}
 	return 0;
 }
@@ -213,15 +221,24 @@ static __always_inline void code_of_image(struct mm_struct *mm)
 	c->whole = 1;
 }
 
-/* A forked child has what its parent has. */
-static __always_inline void code_of_child(__u64 parent, __u64 child)
+/*
+ * A forked child has what its parent has, and what another thread of the parent has
+ * announced that it unmaps, but had not unmapped yet.
+ */
+static __always_inline void code_of_child(struct mm_struct *from, struct mm_struct *to)
 {
+	__u64 parent = (__u64)from, child = (__u64)to;
 	struct code *c = code_of(parent);
+	bool others = from->mm_users.counter > 1;
 
 	if (!c)
 		return;
 	bpf_map_update_elem(&codes, &child, c, BPF_ANY);
 	c = code_of(child);
-	if (c && !c->whole) /* a walk may have been half through the parent */
+	if (!c)
+		return;
+	if (c->taken && others)
+		c->many = 1;
+	if (!c->whole) /* a walk may have been half through the parent */
 		c->walked = 0;
 }

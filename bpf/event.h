@@ -10,7 +10,7 @@
 #define PATH_LEN 256
 #define NAME_LEN 48
 #define MAX_FRAMES 127
-#define MAX_STACK_BYTES (64 << 10)
+#define MAX_STACK_BYTES (248 << 10) /* places of words have 15 bits (learned.h) */
 
 /* The registers that functions leave as they find them, the stack pointer apart;
  * then, on arm64, the one with the return address. */
@@ -95,9 +95,23 @@ struct stack { /* aux: number of frames */
 
 /* In depth: the stack is one that is for signals, and its copy goes on where the signal came. */
 #define SIGNALED (1u << 30)
+/* Or it is one of many pieces. */
+#define SPLIT (1u << 29)
+
+/* A copy has memory from so many places, at most. */
+#define PARTS 16
+
+struct part {
+	__u64 start; /* its address */
+	__u32 from;  /* bytes of the copy that are before it; of those but the first, 0: there is none */
+	__u32 pad;
+};
+
+/* Words that a packed snapshot may be longer than it was: two for 64. */
+#define PACK_SLACK (2 * ((SAVED_REGS + MAX_STACK_BYTES / 8) / 64 + 2))
 
 /* The memory of a stack whose signature was not seen before. aux: bytes of
- * memory; the record is only as long as they are. */
+ * memory. The record is packed (pack.h), and only as long as that. */
 struct snapshot {
 	struct hdr hdr;
 	__u64 id;
@@ -105,9 +119,10 @@ struct snapshot {
 	__u64 caller; /* the return address of the function that was entered, or where it was, and INSIDE */
 	__u32 code;   /* what was mapped as code, as a number */
 	__u32 depth;  /* bytes from sp to the end of the stack; 0: not known; SIGNALED: of the signal's */
-	__u64 rest;   /* where memory goes on behind the first bytes of it; if not 0 */
-	__u32 first;  /* so many; 0: all */
+	__u32 others; /* parts but the first */
 	__u32 pad;
+	struct part parts[PARTS]; /* the first is from sp on */
+	__u64 packed[PACK_SLACK]; /* and it goes on in words, that far behind what is read of them */
 	__u64 words[SAVED_REGS + MAX_STACK_BYTES / 8]; /* registers, then memory from sp on */
 };
 

@@ -80,6 +80,9 @@ struct mm_struct {
 	unsigned long end_code;
 	unsigned long start_stack;
 	unsigned long saved_auxv[50];
+	struct {
+		int counter;
+	} mm_users;
 	struct file *exe_file;
 	struct uprobes_state uprobes_state;
 } __core;

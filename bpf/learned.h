@@ -23,7 +23,8 @@
 #define STEPS 16	/* in a row */
 #define PLACE 0xffff	/* part of a row's name, the rest is the generation */
 #define ROWS 96		/* that are looked at for a stack */
-#define RELATIVE 0x8000 /* flag of a place: the word counts from sp */
+#define RELATIVE 0x8000 /* flag of a place: the word counts from where a part begins */
+#define FROM (RELATIVE - PARTS) /* place of what a part has for `from`: from there on, where words are is known */
 
 struct step_row {
 	__u64 id;	 /* of the stack, if these are its last */
@@ -33,7 +34,8 @@ struct step_row {
 	__u16 at[STEPS]; /* index in words of a snapshot */
 	__u64 want[STEPS];
 	__u32 generation; /* 0: none */
-	__u32 in_rest; /* a bit for each step whose word counts from rest instead of sp */
+	__u32 pad;
+	__u64 part; /* that the word of each step counts from, if it does: 4 bits of it each */
 };
 
 struct {
@@ -70,20 +72,22 @@ static __always_inline __u32 follow(__u32 from, __u32 at, __u64 word)
 }
 
 /* The first step of a row that is not right; the row's count if all are. */
-static __always_inline __u32 wrong_step(const struct step_row *p, const struct snapshot *s, __u64 sp, __u64 *word)
+static __always_inline __u32 wrong_step(const struct step_row *p, const struct snapshot *s, __u64 *word)
 {
-	__u64 rest = s->rest;
 	for (__u32 i = 0; i < STEPS; i++) {
 		__u32 at;
 
 		if (i >= p->count)
 			return i;
 		at = p->at[i] & (RELATIVE - 1);
-		if (at >= SAVED_REGS + MAX_STACK_BYTES / 8)
+		if (at >= FROM)
+			*word = s->parts[at & (PARTS - 1)].from;
+		else if (at < SAVED_REGS + MAX_STACK_BYTES / 8)
+			*word = s->words[at];
+		else
 			return i;
-		*word = s->words[at];
 		if (p->at[i] & RELATIVE)
-			*word -= p->in_rest >> i & 1 ? rest : sp;
+			*word -= s->parts[p->part >> (4 * i) & (PARTS - 1)].start;
 		if (*word != p->want[i])
 			return i;
 	}
@@ -116,7 +120,7 @@ static long next_row(__u32 i, struct recognition *r)
 
 	if (!p || !copy_more(r->s, r->c, p->words * 8))
 		return 1;
-	at = wrong_step(p, r->s, r->c->sp, &word);
+	at = wrong_step(p, r->s, &word);
 	count = p->count;
 	next = p->next;
 	id = p->id;
@@ -135,9 +139,10 @@ static long next_row(__u32 i, struct recognition *r)
 }
 
 /* The id of a stack that was unwound before; 0 if it was not. */
-static __always_inline __u64 learned_stack(struct snapshot *s, struct copy *c)
+static __noinline __u64 learned_stack(struct scratch *at)
 {
-	struct recognition r = {.s = s, .c = c, .row = follow(s->code, s->depth, s->caller)};
+	struct snapshot *s = &at->snap;
+	struct recognition r = {.s = s, .c = &at->copy, .row = follow(s->code, s->depth, s->caller)};
 
 	if (r.row)
 		bpf_loop(ROWS, next_row, &r, 0);

@@ -20,7 +20,7 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 	if (child_pid != pid)
 		add_target(child_pid);
 	if (stacks_by == Snapshots && parent->mm != child->mm)
-		code_of_child((__u64)parent->mm, (__u64)child->mm);
+		code_of_child(parent->mm, child->mm);
 	e = RESERVE(fork, Fork);
 	if (!e)
 		return 0;

@@ -70,6 +70,8 @@ type RawCode struct {
 	Whole  uint32
 	Walked uint32
 	Many   uint32
+	Taken  uint32
+	Split  uint32
 	Bits   [512]uint64
 	At     [256]struct {
 		_     structs.HostLayout
@@ -229,6 +231,13 @@ const (
 	RawOutcomeCallUnentered  RawOutcome = 4
 )
 
+type RawPart struct {
+	_     structs.HostLayout
+	Start uint64
+	From  uint32
+	Pad   uint32
+}
+
 type RawProbe struct {
 	_       structs.HostLayout
 	Next    uint32
@@ -280,6 +289,43 @@ type RawScratch struct {
 	_    structs.HostLayout
 	Busy uint32
 	Pad  uint32
+	Copy struct {
+		_     structs.HostLayout
+		Sp    uint64
+		Most  uint32
+		Have  uint32
+		Ends  uint32
+		Holes uint32
+		Solid uint32
+		Pad   uint32
+		Base  uint64
+	}
+	Hashing struct {
+		_       structs.HostLayout
+		Sp      uint64
+		Hash    uint64
+		Last    uint64
+		Between uint64
+		Width   uint64
+		First   uint32
+		Rest    uint32
+		Words   uint32
+		Pad     uint32
+	}
+	Packing struct {
+		_       structs.HostLayout
+		Out     uint32
+		Masks   uint32
+		There   uint64
+		NotZero uint64
+	}
+	Piece struct {
+		_      structs.HostLayout
+		Before uint64
+		Next   uint64
+		Size   uint64
+		OldSp  uint64
+	}
 	Snap RawSnapshot
 }
 
@@ -317,10 +363,11 @@ type RawSnapshot struct {
 	Caller uint64
 	Code   uint32
 	Depth  uint32
-	Rest   uint64
-	First  uint32
+	Others uint32
 	Pad    uint32
-	Words  [8204]uint64
+	Parts  [16]RawPart
+	Packed [996]uint64
+	Words  [31756]uint64
 }
 
 type RawStack struct {
@@ -339,7 +386,8 @@ type RawStepRow struct {
 	At         [16]uint16
 	Want       [16]uint64
 	Generation uint32
-	InRest     uint32
+	Pad        uint32
+	Part       uint64
 }
 
 type RawTcpAccept struct {

@@ -18,7 +18,6 @@
 #endif
 
 #define BELOW_SP 128 /* bytes that a function may use there: the red zone */
-#define USER_PAGE 4096 /* pages are no smaller */
 
 /* Bytes from sp to the end of the stack for signals; 0 if sp is not in it. */
 static __always_inline __u32 signal_stack_left(struct task_struct *task, __u64 sp)
@@ -53,55 +52,21 @@ static long find_signal(__u32 i, struct interrupted *r)
 	return 1;
 }
 
-/* Copies up to the end of a page. */
-static long copy_page(__u32 i, struct interrupted *r)
-{
-	__u32 have = r->c->have, n;
-	__u64 from = r->s->rest + have - r->s->first;
-
-	n = USER_PAGE - (from & (USER_PAGE - 1));
-	if (n > r->c->most - have)
-		n = r->c->most - have;
-	asm volatile("" : "+r"(n), "+r"(have));
-	if (!n || n > USER_PAGE || have > MAX_STACK_BYTES - USER_PAGE)
-		return 1;
-	if (bpf_probe_read_user((void *)&r->s->words[SAVED_REGS] + have, n, (void *)from))
-		return 1;
-	r->c->have = have + n;
-	return 0;
-}
-
 /* Copies what a signal interrupted behind the copy of all of its own stack. */
-static __always_inline void copy_interrupted(struct task_struct *task, struct snapshot *s, struct copy *c)
+static __always_inline void copy_interrupted(struct task_struct *task, struct scratch *at)
 {
+	struct snapshot *s = &at->snap;
+	struct copy *c = &at->copy;
 	struct interrupted r = {.s = s, .c = c, .start = task->sas_ss_sp, .size = task->sas_ss_size};
 	__u32 first = c->have;
-	__u64 left;
+	__u64 from;
 
 	bpf_loop(first / 8, find_signal, &r, 0);
 	if (!r.sp)
 		return;
 	/* Below it may be a page that was never used. */
-	s->rest = r.sp & (USER_PAGE - 1) & ~(BELOW_SP - 1) ? (r.sp - BELOW_SP) & ~7ull : r.sp & ~(USER_PAGE - 1ull);
-	s->first = first;
-	left = stack_left(task, s->rest, NO_END);
-	if (left == NO_END)
-		left = ENDLESS_BYTES;
-	c->most = (left < stack_bytes - first ? first + left : stack_bytes) & ~7;
-	bpf_loop(MAX_STACK_BYTES / USER_PAGE + 1, copy_page, &r, 0);
-	c->most = c->have;
-	if (c->have > first)
+	from = r.sp & (USER_PAGE - 1) & ~(BELOW_SP - 1) ? (r.sp - BELOW_SP) & ~7ull : r.sp & ~(USER_PAGE - 1ull);
+	if (copy_part(at, 1, from, stack_left(task, from, NO_END)))
 		s->depth = first | SIGNALED;
-	else
-		s->rest = s->first = 0;
-}
-
-/* How far behind the copy's begin the word is that it has of an address; if none, too far. */
-static __always_inline __u64 place_of(const struct snapshot *s, const struct copy *c, __u64 addr)
-{
-	__u64 at = addr - c->sp, in_rest = addr - s->rest;
-
-	if (!s->first || at < s->first)
-		return at;
-	return in_rest < c->have - s->first ? s->first + in_rest : ~0ull;
+	c->most = c->have;
 }

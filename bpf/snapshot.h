@@ -11,9 +11,54 @@
  * preempted by another thread's. */
 #define SCRATCHES 4
 
+/* What of a stack is copied so far. */
+struct copy {
+	__u64 sp;
+	__u32 most; /* bytes that there may be */
+	__u32 have; /* bytes that are copied */
+	__u32 ends; /* whether most is known from where the stack ends */
+	__u32 holes; /* pages that cannot be read, and may be left out */
+	__u32 solid; /* bytes up to the last that was read */
+	__u32 pad;
+	__u64 base; /* the address of byte 0, if all were where the present part is */
+};
+
+/* See signature. */
+struct hashing {
+	__u64 sp;
+	__u64 hash;
+	__u64 last;    /* the last part's begin */
+	__u64 between; /* where the others are, from the lowest on */
+	__u64 width;   /* bytes */
+	__u32 first;   /* bytes of the first part */
+	__u32 rest;    /* bytes of the last, if that is another */
+	__u32 words;   /* with the registers */
+	__u32 pad;
+};
+
+/* See pack. */
+struct packing {
+	__u32 out;   /* words so far */
+	__u32 masks; /* where those of these 64 are */
+	__u64 there, not_zero;
+};
+
+/* See splitstack.h. */
+struct piece {
+	__u64 before; /* the piece; 0: the stack that the thread began with */
+	__u64 next;
+	__u64 size;
+	__u64 old_sp; /* on the piece before; 0: there is none */
+};
+
+/* All that work on a stack needs, since the BPF stack has 512 bytes. */
 struct scratch {
 	__u32 busy;
 	__u32 pad;
+	struct copy copy;
+	struct hashing hashing;
+	struct packing packing;
+	struct piece piece;
 	struct snapshot snap;
 };
 
@@ -91,13 +136,6 @@ static __always_inline __u64 stack_left(struct task_struct *task, __u64 sp, __u6
 	return left < most ? left : most;
 }
 
-/* What of a stack is copied so far. */
-struct copy {
-	__u64 sp;
-	__u32 most; /* bytes that there may be */
-	__u32 have; /* bytes that are copied */
-};
-
 /* Copies up to byte `to`. It begins at one of two places, whatever is there
  * already, since the verifier wants to see a place and a bound. */
 static __always_inline bool copy_more(struct snapshot *s, struct copy *c, __u32 to)
@@ -121,48 +159,165 @@ static __always_inline bool copy_more(struct snapshot *s, struct copy *c, __u32 
 	return true;
 }
 
-/* Copies all that there is: up to what can be read, page by page if need be. */
-static __always_inline void copy_all(struct snapshot *s, struct copy *c)
-{
-	if (copy_more(s, c, c->most))
-		return;
-	for (int i = 0; i <= MAX_STACK_BYTES / 4096; i++) {
-		__u64 to = ((c->sp + c->have) | 4095) + 1 - c->sp;
+#define USER_PAGE 4096 /* pages are no smaller */
 
-		if (to >= c->most || !copy_more(s, c, to))
-			break;
+#define HOLES 32 /* in a copy */
+
+/* What memory that cannot be read is copied as: addresses of nothing. */
+static const __u8 unread[USER_PAGE] = {[0 ... USER_PAGE - 1] = 0xff};
+
+/* What the functions have that bpf_loop calls. */
+struct looking {
+	struct scratch *at;
+	const struct code *code; /* NULL: not known, and every word may point to code */
+};
+
+/* Copies up to the end of a page. */
+static long copy_page(__u32 i, struct looking *l)
+{
+	struct copy *c = &l->at->copy;
+	__u32 have = c->have, n;
+	__u64 from = c->base + have;
+	void *to;
+
+	n = USER_PAGE - (from & (USER_PAGE - 1));
+	if (n > c->most - have)
+		n = c->most - have;
+	asm volatile("" : "+r"(n), "+r"(have));
+	if (!n || n > USER_PAGE || have > MAX_STACK_BYTES - USER_PAGE)
+		return 1;
+	to = (void *)&l->at->snap.words[SAVED_REGS] + have;
+	if (!bpf_probe_read_user(to, n, (void *)from))
+		c->solid = have + n;
+	else if (!c->holes)
+		return 1;
+	else {
+		c->holes--;
+		bpf_probe_read_kernel(to, n, unread);
 	}
-	/* What cannot be read is zeros, from where the copy began: once more, then. */
-	c->most = c->have;
+	c->have = have + n;
+	return 0;
+}
+
+/*
+ * Copies page by page, up to what can be read. A page in the midst of a stack
+ * whose end is known may be one that no function has used yet, of a large array say; what
+ * is behind it counts.
+ */
+static __always_inline void copy_pages(struct scratch *at, __u64 base, bool ends)
+{
+	struct looking l = {.at = at};
+	struct copy *c = &at->copy;
+
+	c->base = base;
+	c->holes = ends ? HOLES : 0;
+	c->solid = c->have;
+	bpf_loop(MAX_STACK_BYTES / USER_PAGE + 2, copy_page, &l, 0);
+	c->most = c->have = c->solid;
+}
+
+/* Copies all that there is. */
+static __always_inline void copy_all(struct scratch *at)
+{
+	struct copy *c = &at->copy;
+
+	if (at->snap.others || copy_more(&at->snap, c, c->most))
+		return;
+	/* What cannot be read is zeros, from where the copy began. */
 	c->have = c->have < FIRST_BYTES ? 0 : FIRST_BYTES;
-	copy_more(s, c, c->most);
-	c->most = c->have;
+	copy_pages(at, c->sp, c->ends);
+}
+
+/* Copies another part of the stack behind what there is, from an address to the end of that stack,
+ * which is left bytes away. Reports whether there is any of it. */
+static __always_inline bool copy_part(struct scratch *work, __u32 n, __u64 start, __u64 left)
+{
+	struct snapshot *s = &work->snap;
+	struct copy *c = &work->copy;
+	__u32 before = c->have;
+	bool ends = left != NO_END;
+
+	if (!ends)
+		left = ENDLESS_BYTES;
+	if (!before || before >= stack_bytes || n >= PARTS)
+		return false;
+	c->most = (left < stack_bytes - before ? before + left : stack_bytes) & ~7;
+	left = c->most;
+	copy_pages(work, start - before, ends);
+	c->most = left;
+	if (c->have == before)
+		return false;
+	asm volatile("" : "+r"(n)); /* as in copy_more */
+	n &= PARTS - 1;
+	s->parts[n].start = start;
+	s->parts[n].from = before;
+	s->others = n;
+	return true;
 }
 
 #include "signalstack.h"
+#include "splitstack.h"
 #include "learned.h"
 
 #define PENDING_RETURNS 64 /* as many as the kernel allows */
+
+struct restoring {
+	struct snapshot *s;
+	struct copy *c;
+	struct return_instance *ri;
+	__u64 trampoline;
+};
+
+/* How far behind the copy's begin the word is that it has of an address; if none, too far. */
+static __always_inline __u64 place_of(const struct snapshot *s, const struct copy *c, __u64 addr)
+{
+	__u64 end = c->have;
+
+	for (__u32 n = PARTS; n--;) {
+		__u64 from = n ? s->parts[n].from : 0, at = addr - s->parts[n].start;
+
+		if (n && !from)
+			continue;
+		if (at < end - from)
+			return from + at;
+		end = from;
+	}
+	return ~0ull;
+}
+
+static long restore_return(__u32 i, struct restoring *r)
+{
+	struct return_instance *ri = r->ri;
+	__u64 at, to;
+	__u32 word;
+
+	if (!ri)
+		return 1;
+	at = place_of(r->s, r->c, BPF_CORE_READ(ri, stack));
+	to = BPF_CORE_READ(ri, orig_ret_vaddr);
+	word = SAVED_REGS + at / 8;
+	if (at < r->c->have && !(at & 7) && word < SAVED_REGS + MAX_STACK_BYTES / 8 && to != r->trampoline &&
+	    r->s->words[word] == r->trampoline)
+		r->s->words[word] = to;
+	r->ri = BPF_CORE_READ(ri, next);
+	return 0;
+}
 
 /*
  * The kernel has the return addresses of calls whose return is probed; on the
  * stack is its trampoline's. Calls that were chained by jumps share a place; the
  * outermost, which comes last, has the address.
  */
-static __always_inline void restore_returns(struct task_struct *task, struct snapshot *s, struct copy *c)
+static __always_inline void restore_returns(struct task_struct *task, struct scratch *at)
 {
-	struct return_instance *ri = BPF_CORE_READ(task, utask, return_instances);
-	__u64 trampoline = BPF_CORE_READ(task, mm, uprobes_state.xol_area, vaddr);
+	struct restoring r = {.s = &at->snap, .c = &at->copy};
 
-	for (int i = 0; i < PENDING_RETURNS && ri; i++) {
-		__u64 at = place_of(s, c, BPF_CORE_READ(ri, stack)), to = BPF_CORE_READ(ri, orig_ret_vaddr);
-		__u32 word = SAVED_REGS + at / 8;
-
-		if (at < c->have && !(at & 7) && word < SAVED_REGS + MAX_STACK_BYTES / 8 && to != trampoline &&
-		    s->words[word] == trampoline)
-			s->words[word] = to;
-		ri = BPF_CORE_READ(ri, next);
-	}
+	r.ri = BPF_CORE_READ(task, utask, return_instances);
+	if (!r.ri)
+		return;
+	copy_all(at);
+	r.trampoline = BPF_CORE_READ(task, mm, uprobes_state.xol_area, vaddr);
+	bpf_loop(PENDING_RETURNS, restore_return, &r, 0);
 }
 
 /* Begins a snapshot with the registers: of a thread that enters a function or, inside,
@@ -188,127 +343,98 @@ static __always_inline void save_regs(struct pt_regs *ctx, struct snapshot *s, b
 #endif
 }
 
+#include "signature.h"
+
+static __always_inline void forget_parts(struct snapshot *s)
+{
+	for (__u32 i = 1; s->others && i < PARTS; i++)
+		s->parts[i].from = 0;
+	s->others = 0;
+}
+
 /*
- * The signature of a stack: a hash of those words, with their places, that unwinding
- * can depend on. These are the return addresses, which point to code, and
- * frame addresses, which point to the stack and count as their distance from
- * sp; of registers the latter. All else may differ. Of what points there many
- * a word is a leftover, so one stack can have many signatures; but what has
- * one signature is one stack.
+ * Copies what is needed at first of the current task's stack, whose registers are
+ * saved, or all of it where it is not in one piece. Reports whether there is any.
+ * (Work on a stack is cut into functions for the sake of the BPF stack, which they have
+ * one after the other.)
  */
-struct hashing {
-	const struct snapshot *s;
-	const struct code *code; /* NULL: not known, and every word may point to code */
-	__u64 sp;
-	__u64 hash;
-	__u32 first; /* bytes from sp on */
-	__u32 rest;  /* bytes from s->rest on */
-	__u32 words; /* with the registers */
-};
-
-#define HASH_WORDS 8 /* at once */
-
-static long hash_words(__u32 block, struct hashing *h)
-{
-	__u64 hash = h->hash;
-
-	for (__u32 k = 0; k < HASH_WORDS; k++) {
-		__u32 i = block * HASH_WORDS + k;
-		__u64 w, d;
-
-		asm volatile("" : "+r"(i)); /* as in copy_more */
-		if (i >= h->words || i >= SAVED_REGS + MAX_STACK_BYTES / 8)
-			break;
-		w = h->s->words[i];
-		d = w - h->sp;
-		if (d >= h->first && w - h->s->rest < h->rest) {
-			d = (w - h->s->rest) | 1ull << 62;
-		} else if (d >= h->first) {
-			if (i < KEPT_REGS || w < 1 << GRAIN_BITS || (h->code && !is_code(h->code, w)))
-				continue;
-			d = ~w;
-		}
-		hash = (hash ^ d ^ ((__u64)i << 48)) * 0x9e3779b97f4a7c15ull;
-		hash ^= hash >> 32;
-	}
-	h->hash = hash;
-	return 0;
-}
-
-static __always_inline __u64 signature(const struct snapshot *s, const struct copy *c, const struct code *code)
-{
-	struct hashing h = {.s = s, .code = code, .sp = c->sp, .words = SAVED_REGS + c->have / 8};
-
-	h.first = s->first ? s->first : c->have;
-	h.rest = c->have - h.first;
-	h.hash = ((__u64)s->code << 32) ^ c->have ^ (s->caller * 0x9e3779b97f4a7c15ull);
-	h.hash ^= (__u64)h.rest << 16;
-	bpf_loop((h.words + HASH_WORDS - 1) / HASH_WORDS, hash_words, &h, 0);
-	return h.hash ? h.hash : 1;
-}
-
-/* Sends the snapshot if it was not sent yet. */
-static __always_inline void send_snapshot(struct snapshot *s, const struct copy *c)
-{
-	__u64 size = c->have;
-	__u8 one = 1;
-
-	if (bpf_map_lookup_elem(&signatures, &s->id))
-		return;
-	fill(&s->hdr, Snapshot);
-	s->hdr.aux = size;
-	asm volatile("" : "+r"(size)); /* as in copy_more */
-	if (size > MAX_STACK_BYTES)
-		return;
-	size += offsetof(struct snapshot, words) + SAVED_REGS * 8;
-	if (bpf_ringbuf_output(&events, s, size, BPF_RB_FORCE_WAKEUP)) {
-		count_lost(Snapshot);
-		return;
-	}
-	count_way(Sent);
-	bpf_map_update_elem(&signatures, &s->id, &one, BPF_ANY);
-}
-
-/* The id of the current task's stack, whose registers are saved. */
-static __noinline __u64 identify(struct scratch *at)
+static __noinline bool copy_stack(struct scratch *at, const struct code *code)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct snapshot *s = &at->snap;
-	__u64 mm = (__u64)task->mm, sp = s->sp, left, id;
+	struct copy *c = &at->copy;
+	__u64 sp = s->sp, left, pieces = 0;
 	__u32 signal = signal_stack_left(task, sp);
-	struct code *code = add_code(mm);
-	struct copy c = {.sp = sp};
 
-	left = signal ? signal : stack_left(task, sp, NO_END);
-	c.most = (left < stack_bytes ? left : stack_bytes) & ~7;
-	if (left == NO_END && c.most > ENDLESS_BYTES)
-		c.most = ENDLESS_BYTES;
+	if (code && code->split && !signal)
+		pieces = find_piece(task, sp, &at->piece);
+	left = signal ? signal : pieces ? pieces : stack_left(task, sp, NO_END);
+	c->ends = left != NO_END;
+	c->most = (left < stack_bytes ? left : stack_bytes) & ~7;
+	if (!c->ends && c->most > ENDLESS_BYTES)
+		c->most = ENDLESS_BYTES;
 	s->depth = !signal && left < 1 << 16 ? left : 0;
-	s->rest = s->first = 0;
 	s->code = code ? code->number : 0;
-	if (!copy_more(s, &c, c.most < FIRST_BYTES ? c.most : FIRST_BYTES))
-		copy_all(s, &c);
-	if (!c.have)
-		return 0;
+	forget_parts(s);
+	s->parts[0].start = c->sp = sp;
+	c->have = 0;
+	if (!copy_more(s, c, c->most < FIRST_BYTES ? c->most : FIRST_BYTES))
+		copy_all(at);
+	if (!c->have)
+		return false;
 	if (signal) {
-		copy_all(s, &c);
-		if (c.have + 8 > signal)
-			copy_interrupted(task, s, &c);
-	}
+		copy_all(at);
+		if (c->have + 8 > signal)
+			copy_interrupted(task, at);
+	} else if (pieces)
+		copy_split(at, pieces);
 	if (!s->caller) /* it is on the stack */
 		s->caller = s->words[SAVED_REGS];
-	if (BPF_CORE_READ(task, utask, return_instances)) {
-		copy_all(s, &c);
-		restore_returns(task, s, &c);
+	restore_returns(task, at);
+	return true;
+}
+
+/* Copies all of a stack that was not recognised. That there are stacks of pieces is found out
+ * here. */
+static __noinline void copy_rest(struct scratch *at, struct code *code)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 sp = at->snap.sp, pieces;
+
+	if (code && !code->split && !signal_stack_left(task, sp) && (pieces = find_piece(task, sp, &at->piece))) {
+		code->split = 1;
+		copy_split(at, pieces);
+		restore_returns(task, at);
 	}
-	if (code && (id = learned_stack(s, &c)))
-		return id;
-	copy_all(s, &c);
+	copy_all(at);
+}
+
+/* Gives a stack its signature, and has it unwound. */
+static __noinline __u64 sign(struct scratch *at, const struct code *code)
+{
+	struct looking l = {.at = at};
+	__u64 id;
+
 	count_way(Scanned);
-	s->id = signature(s, &c, code && code->whole ? code : NULL);
-	id = s->id;
-	send_snapshot(s, &c);
+	if (code && code->whole)
+		l.code = code;
+	at->snap.id = id = signature(&l);
+	send_snapshot(&l);
 	return id;
+}
+
+/* The id of the current task's stack, whose registers are saved. */
+static __always_inline __u64 identify(struct scratch *at)
+{
+	struct code *code = add_code((__u64)current_mm());
+	__u64 id;
+
+	if (!copy_stack(at, code))
+		return 0;
+	if (code && (id = learned_stack(at)))
+		return id;
+	copy_rest(at, code);
+	return sign(at, code);
 }
 
 /* The stack at a function's entry, as an id. */

@@ -111,7 +111,7 @@ const (
 	// DefaultStackSize is all that there can be: what is no stack is not copied.
 	DefaultStackSize = MaxStackSize
 	// MaxStackSize is MAX_STACK_BYTES of bpf/event.h.
-	MaxStackSize = 64 << 10
+	MaxStackSize = 248 << 10
 )
 
 // A Summary says how a recording went.

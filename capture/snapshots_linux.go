@@ -35,6 +35,8 @@ type snapshots struct {
 
 	lost     uint64 // events whose snapshot was lost in the ring
 	finished bool
+
+	memory []byte // of the snapshot that is being kept
 }
 
 // kernelSteps is where the kernel is taught to recognise stacks.
@@ -139,12 +141,17 @@ func (ss *snapshots) add(s snapshot.Snapshot, in *space) error {
 // keep puts a snapshot into the capture.
 func (ss *snapshots) keep(sig *signature, s *snapshot.Snapshot, in *space) error {
 	sig.end = format.EndWaiting
+	ss.memory = s.Unpack(ss.memory)
 	ss.w.EndStack(sig.row, sig.row, sig.end)
 	at := s.State(nil)
+	var rest []format.SnapshotPart
+	for _, p := range at.Rest {
+		rest = append(rest, format.SnapshotPart(p))
+	}
 	return ss.w.Snapshot(&format.Snapshot{
 		Stack: sig.row, Maps: in.maps().kept(in.generated(ss.w)), Inside: at.Point == unwind.Inside,
 		PC: at.PC, SP: at.SP, FP: at.FP, LR: at.LR, Regs: at.Regs, Memory: at.Stack,
-		Rest: at.Rest, RestAt: at.RestAt,
+		Rest: rest,
 	})
 }
 

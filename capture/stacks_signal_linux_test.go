@@ -2,13 +2,10 @@ package capture_test
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/tcap-dev/tcap/capture"
-	"github.com/tcap-dev/tcap/format"
 )
 
 // TestStackAlternative: the stack of a handler that has a stack of its own goes on where
@@ -26,17 +23,7 @@ func TestStackAlternative(t *testing.T) {
 			if c.unwind != "" {
 				path = finishStacks(t, path)
 			}
-			got, want := handlerStacks(t, path), handlersTold()
-			for _, stack := range slices.Sorted(maps.Keys(got)) {
-				if want[stack] == 0 {
-					t.Errorf("%d times %s, which is no stack of the program", got[stack], stack)
-				}
-			}
-			for _, stack := range slices.Sorted(maps.Keys(want)) {
-				if got[stack] != want[stack] {
-					t.Errorf("%d times %s, want %d", got[stack], stack, want[stack])
-				}
-			}
+			expectStacks(t, handlerStacks(t, path), handlersTold())
 		})
 	}
 }
@@ -58,19 +45,10 @@ func handlersTold() map[string]int {
 // handlerStacks is the same of a capture: functions of the program alone.
 func handlerStacks(t *testing.T, path string) map[string]int {
 	t.Helper()
-	own := []string{"keep", "on_first", "on_second", "interrupted", "all", "main", "thread"}
 	got := map[string]int{}
-	for size, stacks := range takenStacks(t, path) {
-		if size != 4000 && size != 5000 && size != 6000 {
-			continue
-		}
-		for _, s := range stacks {
-			names := slices.DeleteFunc(s.functions, func(name string) bool { return !slices.Contains(own, name) })
-			text := fmt.Sprintf("%d: %s", size, strings.Join(names, ";"))
-			if s.end != format.EndComplete {
-				text += fmt.Sprintf(" (%v)", s.end)
-			}
-			got[text]++
+	for _, size := range []uint64{4000, 5000, 6000} {
+		for stack, n := range ownStacks(t, path, size, "keep", "on_first", "on_second", "interrupted", "all", "main", "thread") {
+			got[fmt.Sprintf("%d: %s", size, stack)] += n
 		}
 	}
 	return got

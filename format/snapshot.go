@@ -21,9 +21,17 @@ type Snapshot struct {
 	PC, SP, FP, LR uint64
 	Regs           []uint64
 	Memory         []byte // from SP upwards
-	// What the stack goes on in, if it is one for signals only: memory from RestAt upwards.
-	Rest   []byte
-	RestAt uint64
+	// What the stack goes on in, if it is one for signals only, or has several pieces.
+	Rest []SnapshotPart
+}
+
+// maxSnapshotParts bounds the parts of a stack; a recorder has 15 at most.
+const maxSnapshotParts = 64
+
+// A SnapshotPart is memory from At upwards.
+type SnapshotPart struct {
+	At     uint64
+	Memory []byte
 }
 
 // A CodeMapping is executable memory of a file. One from 0 to 0 stands for all
@@ -96,8 +104,8 @@ func (w *Writer) Snapshot(s *Snapshot) error {
 	}
 	t.body = append(b, s.Memory...)
 	t.add(recordSnapshot)
-	if len(s.Rest) > 0 {
-		t.body = append(binary.AppendUvarint(t.body[:0], s.RestAt), s.Rest...)
+	for _, p := range s.Rest {
+		t.body = append(binary.AppendUvarint(t.body[:0], p.At), p.Memory...)
 		t.add(recordRest)
 	}
 	if len(t.fresh) > maxFreshSnapshots {
@@ -202,11 +210,15 @@ func decodeSnapshots(payload []byte, yield func(*Snapshot) bool) (more bool, err
 			return tell(), fmt.Errorf("record of a snapshot: %w", c.err)
 		}
 		if tag == recordRest && last != nil {
-			last.RestAt = body.uvarint()
-			last.Rest = body.b
+			at := body.uvarint()
+			if len(last.Rest) == maxSnapshotParts {
+				return true, fmt.Errorf("%w: too many parts of a snapshot", ErrLimit)
+			}
 			if body.err != nil {
 				return true, fmt.Errorf("rest of a snapshot: %w", body.err)
 			}
+			last.Rest = append(last.Rest, SnapshotPart{at, body.b})
+			continue
 		}
 		if !tell() {
 			return false, nil

@@ -36,8 +36,8 @@ func randomSnapshots(t testing.TB, w *Writer, n int, seed uint64) (out []Snapsho
 		for i := range s.Memory {
 			s.Memory[i] = byte(rng.Uint32())
 		}
-		if rng.IntN(4) == 0 {
-			s.RestAt, s.Rest = rng.Uint64(), bytes.Repeat([]byte{byte(rng.Uint32())}, 1+rng.IntN(100))
+		for range max(0, rng.IntN(8)-4) {
+			s.Rest = append(s.Rest, SnapshotPart{rng.Uint64(), bytes.Repeat([]byte{byte(rng.Uint32())}, rng.IntN(100))})
 		}
 		w.EndStack(s.Stack, s.Stack, EndWaiting)
 		_ = w.Snapshot(&s) // the error is that of the file, which Close returns too
@@ -58,7 +58,10 @@ func readSnapshots(t testing.TB, r *Reader) (out []Snapshot) {
 			t.Fatal(err)
 		}
 		c := *s
-		c.Memory, c.Rest = bytes.Clone(s.Memory), bytes.Clone(s.Rest)
+		c.Memory, c.Rest = bytes.Clone(s.Memory), nil
+		for _, p := range s.Rest {
+			c.Rest = append(c.Rest, SnapshotPart{p.At, bytes.Clone(p.Memory)})
+		}
 		out = append(out, c)
 	}
 	return out
@@ -94,7 +97,7 @@ func snapshotCapture(t testing.TB, n int) ([]byte, []Snapshot) {
 func equalSnapshots(a, b []Snapshot) bool {
 	return slices.EqualFunc(a, b, func(x, y Snapshot) bool {
 		return reflect.DeepEqual(x.Maps, y.Maps) && slices.Equal(x.Regs, y.Regs) && bytes.Equal(x.Memory, y.Memory) &&
-			x.RestAt == y.RestAt && bytes.Equal(x.Rest, y.Rest) &&
+			slices.EqualFunc(x.Rest, y.Rest, func(a, b SnapshotPart) bool { return a.At == b.At && bytes.Equal(a.Memory, b.Memory) }) &&
 			x.Stack == y.Stack && x.PC == y.PC && x.SP == y.SP && x.FP == y.FP && x.LR == y.LR && x.Inside == y.Inside
 	})
 }

@@ -20,8 +20,10 @@ const (
 	// isStep and relative are EDGE and RELATIVE of bpf/learned.h.
 	isStep   = 1 << 31
 	relative = 0x8000
-	// inRest stands for a bit in in_rest of a row.
-	inRest = 1 << 16
+	// fromPlace is FROM of bpf/learned.h, where a copy's parts begin.
+	fromPlace = relative - parts
+	// ofPart is 1 << what part of a row has of a step.
+	ofPart = 16
 )
 
 // A Store is where the kernel looks: the maps steps and edges of bpf/learned.h.
@@ -54,7 +56,7 @@ type row struct {
 	steps []step
 }
 
-// A step is a word that is to be at a place, which is at of a step_row, with inRest.
+// A step is a word that is to be at a place, which is at of a step_row, with the part << ofPart.
 type step struct {
 	at   uint32
 	want uint64
@@ -147,7 +149,7 @@ func (l *Learned) graft(at bpf.RawEdge, steps []step, id uint64) error {
 		part := steps[i*rowSteps : min(len(steps), (i+1)*rowSteps)]
 		r := row{id: id, next: next, words: words, steps: append([]step(nil), part...)}
 		for _, s := range part {
-			if word := int(s.at &^ (relative | inRest)); word >= savedRegs {
+			if word := int(s.at & (relative - 1)); word >= savedRegs && word < fromPlace {
 				r.words = max(r.words, uint16(word-savedRegs+1))
 			}
 		}
@@ -185,7 +187,7 @@ func (r *row) raw(generation uint32) *bpf.RawStepRow {
 	raw := &bpf.RawStepRow{Id: r.id, Next: r.next, Count: uint16(len(r.steps)), Words: r.words, Generation: generation}
 	for i, s := range r.steps {
 		raw.At[i], raw.Want[i] = uint16(s.at), s.want
-		raw.InRest |= s.at / inRest << i
+		raw.Part |= uint64(s.at>>ofPart) << (4 * i)
 	}
 	return raw
 }
@@ -193,17 +195,21 @@ func (r *row) raw(generation uint32) *bpf.RawStepRow {
 // stepsOf turns what a stack's unwinding needed into places in a snapshot.
 func stepsOf(s *Snapshot, needs []unwind.Need) ([]step, bool) {
 	steps := make([]step, 0, len(needs))
+	found := 1 // parts whose place in the copy is made sure of
 	for _, n := range needs {
-		at, ok := s.place(n)
+		at, in, ok := s.place(n)
 		if !ok {
 			return nil, false
 		}
-		switch {
-		case n.Relative && n.Rest:
-			at |= relative | inRest
-		case n.Relative:
-			at |= relative
-			if s.Caller&inside == 0 {
+		if n.Relative {
+			in = max(in, n.Part)
+		}
+		for ; found <= in; found++ {
+			steps = append(steps, step{uint32(fromPlace + found), s.from(found)})
+		}
+		if n.Relative {
+			at |= relative | uint32(n.Part)<<ofPart
+			if n.Part == 0 && s.Caller&inside == 0 {
 				n.Value += returned // it counts from where the unwinding began
 			}
 		}
@@ -212,18 +218,31 @@ func stepsOf(s *Snapshot, needs []unwind.Need) ([]step, bool) {
 	return steps, true
 }
 
-// place is where a snapshot has a word.
-func (s *Snapshot) place(n unwind.Need) (uint32, bool) {
+// from is how many bytes of the copy are before a part.
+func (s *Snapshot) from(part int) uint64 {
+	n := len(s.Stack)
+	for i := range part - 1 {
+		n += len(s.Rest[i].Memory)
+	}
+	return uint64(n)
+}
+
+// place is the index of a word in what the kernel has of the stack, and the part that it is in.
+func (s *Snapshot) place(n unwind.Need) (at uint32, part int, ok bool) {
 	if n.Slot == 0 {
 		i, ok := registerIndex(n.Reg)
-		return uint32(i), ok
+		return uint32(i), 0, ok
 	}
-	at, first := n.Slot-s.SP, uint64(len(s.Stack))
-	if at >= first {
-		if at = n.Slot - s.RestAt; at >= uint64(len(s.Rest)) {
-			return 0, false
+	off, size := n.Slot-s.SP, uint64(len(s.Stack))
+	for off >= size {
+		if part == len(s.Rest) {
+			return 0, 0, false
 		}
-		at += first
+		off, size = n.Slot-s.Rest[part].At, uint64(len(s.Rest[part].Memory))
+		part++
 	}
-	return uint32(savedRegs) + uint32(at/8), at%8 == 0
+	if part > 0 {
+		off += s.from(part)
+	}
+	return uint32(savedRegs) + uint32(off/8), part, off%8 == 0
 }

@@ -47,7 +47,7 @@ func (k *kernel) recognising(s *Snapshot, meanwhile func()) (id uint64, looked i
 		wrong := -1
 		var word uint64
 		for i := range int(row.Count) {
-			if word = s.word(row.At[i], row.InRest>>i&1 != 0); word != row.Want[i] {
+			if word = s.word(row.At[i], int(row.Part>>(4*i)&15)); word != row.Want[i] {
 				wrong = i
 				break
 			}
@@ -65,19 +65,29 @@ func (k *kernel) recognising(s *Snapshot, meanwhile func()) (id uint64, looked i
 }
 
 // word reads the place of a step.
-func (s *Snapshot) word(at uint16, rest bool) uint64 {
+func (s *Snapshot) word(at uint16, part int) uint64 {
 	i := int(at &^ relative)
+	if i >= fromPlace {
+		if n := i - fromPlace; n <= len(s.Rest) {
+			return s.from(n)
+		}
+		return 0
+	}
+	memory, base := slices.Clone(s.Stack), s.SP
+	for n, p := range s.Rest {
+		memory = append(memory, p.Memory...)
+		if part == n+1 {
+			base = p.At
+		}
+	}
 	var w uint64
 	if i < savedRegs {
 		w = s.Regs[i]
 	} else {
-		memory := slices.Concat(s.Stack, s.Rest)
 		w = binary.LittleEndian.Uint64(memory[8*(i-savedRegs):])
 	}
-	if at&relative != 0 && rest {
-		w -= s.RestAt
-	} else if at&relative != 0 {
-		w -= s.SP
+	if at&relative != 0 {
+		w -= base
 	}
 	return w
 }
@@ -264,14 +274,15 @@ func TestLearnedUnwound(t *testing.T) {
 func TestLearnedRest(t *testing.T) {
 	const code = 0x400000
 	stack := func(sp, rest uint64, noise byte) *Snapshot {
-		s := &Snapshot{ID: 7, SP: sp, Code: 1, Caller: code + 0x10, Depth: 128 | signaled, RestAt: rest}
-		s.Stack, s.Rest = slices.Repeat([]byte{noise}, 128), slices.Repeat([]byte{^noise}, 256)
+		s := &Snapshot{ID: 7, SP: sp, Code: 1, Caller: code + 0x10, Depth: 128 | signaled}
+		s.Stack = slices.Repeat([]byte{noise}, 128)
+		s.Rest = []unwind.Part{{At: rest, Memory: slices.Repeat([]byte{^noise}, 256)}}
 		s.Regs[fpIndex] = sp + 64
 		for _, w := range [][2]uint64{{64, rest + 40}, {72, code + 0x20}} {
 			binary.LittleEndian.PutUint64(s.Stack[w[0]:], w[1])
 		}
 		for _, w := range [][2]uint64{{40, rest + 128}, {48, code + 0x30}, {128, 0}, {136, 0}} {
-			binary.LittleEndian.PutUint64(s.Rest[w[0]:], w[1])
+			binary.LittleEndian.PutUint64(s.Rest[0].Memory[w[0]:], w[1])
 		}
 		return s
 	}

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,8 @@ type Unwinding struct {
 	work    Work
 	err     error
 	done    chan struct{}
+
+	memory []byte // of the snapshot that is being unwound
 }
 
 type question struct {
@@ -62,11 +65,11 @@ func Start(store Store, debugDirs []string, stackSize int) *Unwinding {
 func (u *Unwinding) Ask(s Snapshot, maps []Mapping, owner any) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.bytes+s.size() > u.limit {
+	if u.bytes+s.room() > u.limit {
 		return false
 	}
-	s.Stack, s.Rest = append([]byte(nil), s.Stack...), append([]byte(nil), s.Rest...)
-	u.bytes += s.size()
+	s.packed = slices.Clone(s.packed)
+	u.bytes += s.room()
 	u.waiting = append(u.waiting, question{s, maps, owner})
 	u.wake.Signal()
 	return true
@@ -152,13 +155,13 @@ func (u *Unwinding) run() {
 			return
 		}
 		for i := range batch {
-			begun := time.Now()
+			begun, room := time.Now(), batch[i].snap.room()
 			a := u.answer(&batch[i])
 			took := time.Since(begun)
 			u.mu.Lock()
 			u.work.Stacks, u.work.Frames, u.work.Time = u.work.Stacks+1, u.work.Frames+uint64(len(a.Frames)), u.work.Time+took
 			u.work.Cold = u.walker.unwind.Decoded()
-			u.bytes -= batch[i].snap.size()
+			u.bytes -= room
 			u.answers = append(u.answers, a)
 			u.mu.Unlock()
 			batch[i] = question{}
@@ -185,6 +188,7 @@ func (u *Unwinding) forgetNow() {
 
 // answer unwinds a snapshot, and teaches the kernel.
 func (u *Unwinding) answer(q *question) Answer {
+	u.memory = q.snap.Unpack(u.memory)
 	frames, end, made := u.walker.Walk(q.maps, q.snap.State(nil))
 	// A return address where no code is may be some tomorrow, and frames beyond
 	// the copy may be in the next, if that can be longer: what was the same up to there says nothing.

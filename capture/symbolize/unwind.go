@@ -116,11 +116,15 @@ func (f *finisher) all(ctx context.Context) error {
 		if s.Inside {
 			point = unwind.Inside
 		}
+		var rest []unwind.Part
+		for _, p := range s.Rest {
+			rest = append(rest, unwind.Part{At: p.At, Memory: append([]byte(nil), p.Memory...)})
+		}
 		tasks = append(tasks, task{
 			stack: s.Stack, jit: jit, maps: maps,
 			at: unwind.Snapshot{
 				Arch: f.arch, Point: point, PC: s.PC, SP: s.SP, FP: s.FP, LR: s.LR, Regs: s.Regs,
-				Stack: append([]byte(nil), s.Memory...), Rest: append([]byte(nil), s.Rest...), RestAt: s.RestAt,
+				Stack: append([]byte(nil), s.Memory...), Rest: rest,
 			},
 		})
 		if len(tasks) == batch {

@@ -70,8 +70,8 @@ func TestUnwindHostile(t *testing.T) {
 		for i := 0; i+8 <= len(s.Memory); i += 8 {
 			binary.LittleEndian.PutUint64(s.Memory[i:], word())
 		}
-		if rng.IntN(3) == 0 {
-			s.RestAt, s.Rest = word(), bytes.Clone(s.Memory)
+		for range max(0, rng.IntN(5)-2) {
+			s.Rest = append(s.Rest, format.SnapshotPart{At: word(), Memory: bytes.Clone(s.Memory)})
 		}
 		if rng.IntN(5) > 0 {
 			s.Maps = append(s.Maps, format.CodeMapping{Start: 0x400000, End: 0x404000, Offset: rng.Uint64N(2) * rng.Uint64()})

@@ -9,10 +9,10 @@ type Need struct {
 	Slot uint64
 	Reg  uint8 // DWARF number
 	// Value is the word; of one that led to a frame, Relative, its distance
-	// from the snapshot's stack pointer, or, of one in its Rest, from where that begins.
+	// from the snapshot's stack pointer, or, of one in Rest[Part-1], from where that begins.
 	Value    uint64
 	Relative bool
-	Rest     bool
+	Part     int
 }
 
 // Needs returns what the last call of [Unwinder.Unwind] depended on, in the
@@ -46,11 +46,11 @@ func (n *needs) code(from origin, v uint64) { n.add(from, Need{Value: v}) }
 
 // frame notes a value that frames are found by.
 func (n *needs) frame(from origin, v uint64) {
-	if n.mem.inRest(v) {
-		n.add(from, Need{Value: v - n.mem.restAt, Relative: true, Rest: true})
-	} else {
-		n.add(from, Need{Value: v - n.mem.base, Relative: true})
+	base, part := n.mem.base, n.mem.part(v)
+	if part > 0 {
+		base = n.mem.rest[part-1].At
 	}
+	n.add(from, Need{Value: v - base, Relative: true, Part: part})
 }
 
 func (n *needs) add(from origin, need Need) {

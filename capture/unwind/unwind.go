@@ -90,16 +90,21 @@ type Snapshot struct {
 	Regs []uint64
 	// Stack is memory from SP upwards.
 	Stack []byte
-	// Rest is memory from RestAt upwards: of another stack that this one goes on in, as
-	// where a signal has a stack of its own.
-	Rest   []byte
-	RestAt uint64
+	// Rest is what this stack goes on in: where a signal that has a stack of its own came, or
+	// the other pieces of a split stack.
+	Rest []Part
 	// Returns are the return addresses that a uretprobe has replaced, in
 	// any order.
 	Returns []Return
 	// Trampoline is what it has put there; 0 where that is not known: then
 	// a slot of Returns always has the address named there.
 	Trampoline uint64
+}
+
+// A Part is memory from At upwards.
+type Part struct {
+	At     uint64
+	Memory []byte
 }
 
 // Return is a return address that is not on the stack any more.

@@ -4,21 +4,51 @@ import "encoding/binary"
 
 // memory is the part of a stack that was recorded.
 type memory struct {
-	base   uint64
-	bytes  []byte
-	restAt uint64
-	rest   []byte // of another stack
-	cut    bool   // something was wanted that lies behind it
+	base  uint64
+	bytes []byte
+	rest  []Part
+	cut   bool // something was wanted that lies behind it
 }
 
 // holds reports whether an address is in memory, or is its end.
 func (m *memory) holds(addr uint64) bool {
-	return addr-m.base <= uint64(len(m.bytes)) || m.inRest(addr)
+	return addr-m.base <= uint64(len(m.bytes)) || m.part(addr) > 0
 }
 
-// inRest reports whether an address is in the rest only, or is its end.
-func (m *memory) inRest(addr uint64) bool {
-	return len(m.rest) > 0 && addr-m.restAt <= uint64(len(m.rest)) && addr-m.base > uint64(len(m.bytes))
+// part is the part of the rest that an address is in, or is the end of, from 1; 0 if it is in none, or
+// in the first memory.
+func (m *memory) part(addr uint64) int {
+	if len(m.rest) == 0 || addr-m.base < uint64(len(m.bytes)) {
+		return 0
+	}
+	for i := range m.rest {
+		if addr-m.rest[i].At < uint64(len(m.rest[i].Memory)) {
+			return i + 1
+		}
+	}
+	for i := range m.rest {
+		if addr-m.rest[i].At == uint64(len(m.rest[i].Memory)) && addr-m.base != uint64(len(m.bytes)) {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// near is where an address is from the begin of the part that it is in, or behind.
+func (m *memory) near(addr uint64) (off uint64, bytes []byte) {
+	off, bytes = addr-m.base, m.bytes
+	if off < uint64(len(bytes)) {
+		return off, bytes
+	}
+	if n := m.part(addr); n > 0 {
+		return addr - m.rest[n-1].At, m.rest[n-1].Memory
+	}
+	for i := range m.rest {
+		if addr-m.rest[i].At < off {
+			off, bytes = addr-m.rest[i].At, m.rest[i].Memory
+		}
+	}
+	return off, bytes
 }
 
 // maxStack is what no stack is larger than.
@@ -26,11 +56,8 @@ const maxStack = 1 << 32
 
 // load reads size bytes as a number.
 func (m *memory) load(addr uint64, size int) (uint64, End) {
-	off, bytes := addr-m.base, m.bytes
-	if off >= uint64(len(bytes)) && len(m.rest) > 0 && addr-m.restAt < maxStack {
-		off, bytes = addr-m.restAt, m.rest
-	}
-	if off >= maxStack {
+	off, bytes := m.near(addr)
+	if off >= maxStack && len(m.rest) < 2 { // pieces of stacks can be anywhere
 		return 0, BadStep
 	}
 	if off >= uint64(len(bytes)) || uint64(len(bytes))-off < uint64(size) {
@@ -73,7 +100,7 @@ type walk struct {
 
 func (w *walk) start(space Space, snap *Snapshot) {
 	w.space, w.snap, w.arch = space, snap, &machines[snap.Arch]
-	w.mem = memory{base: snap.SP, bytes: snap.Stack, restAt: snap.RestAt, rest: snap.Rest}
+	w.mem = memory{base: snap.SP, bytes: snap.Stack, rest: snap.Rest}
 	w.pc, w.isReturn, w.entry = snap.PC, snap.Point == Returned, snap.Point == Entry
 	w.signaled = !w.isReturn
 	w.seen, w.away = Mapping{}, false
@@ -220,7 +247,7 @@ func (w *walk) byRule(r *rule) End {
 		return end
 	}
 	sp := old.val[w.arch.sp]
-	if !r.signal && (cfa < sp || cfa == sp && !w.signaled) {
+	if !r.signal && (cfa < sp && w.mem.part(cfa) == w.mem.part(sp) || cfa == sp && !w.signaled) {
 		return BadStep // stacks grow downwards, and a call takes room
 	}
 	ra, end := w.recover(&r.ra, cfa, old)
