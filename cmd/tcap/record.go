@@ -87,7 +87,7 @@ redis, mysql, ...) is recorded, too, if it is a target or, without one, runs;
 	fl.StringVar(&f.maxSize, "max-size", "", "end when the file has this `SIZE`, as in 1GiB")
 	fl.StringVar(&f.ringSize, "ring-size", "", "`SIZE` of the room for events on their way from the kernel, as in 64MiB")
 	fl.StringVar(&f.stacks, "stacks", capture.StacksAuto, "`HOW` stacks are taken: dwarf (by call frame information), fp (by frame pointers), none, or auto: dwarf where it works; when given, at the probes of packs as well")
-	fl.StringVar(&f.stackSize, "stack-size", "", "at most `SIZE` of a stack is copied to be unwound: 256 to 64KiB")
+	fl.StringVar(&f.stackSize, "stack-size", "", "at most `SIZE` of a stack is copied to be unwound: 256 to 248KiB")
 	fl.StringVar(&f.unwind, "unwind", capture.UnwindOnline, "`WHEN` stacks are unwound: online, while recording, or offline, by tcap symbolize later: until then FILE holds copies of the program's stacks, and the secrets on them")
 	fl.BoolVar(&f.kernel, "kernel-stacks", false, "take the kernel's stack at TCP state changes, retransmissions and resets")
 	fl.StringArrayVar(&f.debug, "debug-dir", nil, "search `DIR` for debug files, before /usr/lib/debug (repeatable)")
