@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -150,22 +151,34 @@ uretprobe:%[1]s:malloc /@size[tid]/ { printf("%%d malloc %%p %%d\n", pid, retval
 uprobe:%[1]s:free { printf("%%d free %%p\n", pid, arg0); }
 `
 
+// startWithLibc starts the program of pairs, waiting, and finds the library that has its malloc.
+func (b *bench) startWithLibc(count string) (p *process, libc string, err error) {
+	if p, err = b.start("pairs", count); err != nil {
+		return nil, "", err
+	}
+	objects, err := probe.FindAllocators(p.pid())
+	if err == nil && len(objects) == 0 {
+		err = errors.New("it has no allocator")
+	}
+	if err != nil {
+		p.stop()
+		return nil, "", fmt.Errorf("find libc of %s: %w", p.cmd.Path, err)
+	}
+	return p, objects[0].Path, nil
+}
+
 func (b *bench) bpftrace() (float64, error) {
-	p, err := b.start("pairs", strconv.Itoa(pairs/4))
+	p, libc, err := b.startWithLibc(strconv.Itoa(pairs / 4))
 	if err != nil {
 		return 0, err
 	}
 	defer p.stop()
-	objects, err := probe.FindAllocators(p.pid())
-	if err != nil || len(objects) == 0 {
-		return 0, fmt.Errorf("find libc: %d allocators: %w", len(objects), err)
-	}
 	log, err := os.Create(filepath.Join(b.dir, "bpftrace.out"))
 	if err != nil {
 		return 0, err
 	}
 	defer log.Close()
-	tracer := exec.Command("bpftrace", "-p", strconv.Itoa(p.pid()), "-e", fmt.Sprintf(script, objects[0].Path))
+	tracer := exec.Command("bpftrace", "-p", strconv.Itoa(p.pid()), "-e", fmt.Sprintf(script, libc))
 	tracer.Stdout, tracer.Stderr = log, log
 	if err := tracer.Start(); err != nil {
 		return 0, err

@@ -7,8 +7,6 @@ import (
 	"os/exec"
 	"strconv"
 	"time"
-
-	"github.com/tcap-dev/tcap/capture/probe"
 )
 
 // A starter is a tracer that begins to trace a waiting process.
@@ -56,16 +54,12 @@ func (b *bench) starts() error {
 
 // startOf is how long a tracer takes, ms.
 func (b *bench) startOf(s *starter) (ms float64, err error) {
-	p, err := b.start("pairs", "1000")
+	p, libc, err := b.startWithLibc("1000")
 	if err != nil {
 		return 0, err
 	}
 	defer p.stop()
-	objects, err := probe.FindAllocators(p.pid())
-	if err != nil || len(objects) == 0 {
-		return 0, fmt.Errorf("find libc: %d allocators: %w", len(objects), err)
-	}
-	cmd := s.cmd(p, objects[0].Path)
+	cmd := s.cmd(p, libc)
 	begun := time.Now()
 	if err := cmd.Start(); err != nil {
 		return 0, err
