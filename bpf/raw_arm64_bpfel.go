@@ -637,6 +637,7 @@ const (
 	RawProgTcpRetransmitted      = "tcp_retransmitted"
 	RawProgTcpSockets            = "tcp_sockets"
 	RawProgTcpStateStack         = "tcp_state_stack"
+	RawVarAcceptedCount          = "accepted_count"
 	RawVarCallerRoom             = "caller_room"
 	RawVarCodeNumber             = "code_number"
 	RawVarCrowded                = "crowded"
@@ -773,25 +774,26 @@ type RawMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RawVariableSpecs struct {
-	CallerRoom *ebpf.VariableSpec `ebpf:"caller_room"`
-	CodeNumber *ebpf.VariableSpec `ebpf:"code_number"`
-	Crowded    *ebpf.VariableSpec `ebpf:"crowded"`
-	FollowHits *ebpf.VariableSpec `ebpf:"follow_hits"`
-	LastWalk   *ebpf.VariableSpec `ebpf:"last_walk"`
-	MatchComms *ebpf.VariableSpec `ebpf:"match_comms"`
-	RecordRoom *ebpf.VariableSpec `ebpf:"record_room"`
-	Recorder   *ebpf.VariableSpec `ebpf:"recorder"`
-	StackBytes *ebpf.VariableSpec `ebpf:"stack_bytes"`
-	StacksBy   *ebpf.VariableSpec `ebpf:"stacks_by"`
-	Targeted   *ebpf.VariableSpec `ebpf:"targeted"`
-	TcpAll     *ebpf.VariableSpec `ebpf:"tcp_all"`
-	TellLeft   *ebpf.VariableSpec `ebpf:"tell_left"`
-	TellMemory *ebpf.VariableSpec `ebpf:"tell_memory"`
-	TellStacks *ebpf.VariableSpec `ebpf:"tell_stacks"`
-	TextRoom   *ebpf.VariableSpec `ebpf:"text_room"`
-	TickNs     *ebpf.VariableSpec `ebpf:"tick_ns"`
-	WakeForks  *ebpf.VariableSpec `ebpf:"wake_forks"`
-	Walk       *ebpf.VariableSpec `ebpf:"walk"`
+	AcceptedCount *ebpf.VariableSpec `ebpf:"accepted_count"`
+	CallerRoom    *ebpf.VariableSpec `ebpf:"caller_room"`
+	CodeNumber    *ebpf.VariableSpec `ebpf:"code_number"`
+	Crowded       *ebpf.VariableSpec `ebpf:"crowded"`
+	FollowHits    *ebpf.VariableSpec `ebpf:"follow_hits"`
+	LastWalk      *ebpf.VariableSpec `ebpf:"last_walk"`
+	MatchComms    *ebpf.VariableSpec `ebpf:"match_comms"`
+	RecordRoom    *ebpf.VariableSpec `ebpf:"record_room"`
+	Recorder      *ebpf.VariableSpec `ebpf:"recorder"`
+	StackBytes    *ebpf.VariableSpec `ebpf:"stack_bytes"`
+	StacksBy      *ebpf.VariableSpec `ebpf:"stacks_by"`
+	Targeted      *ebpf.VariableSpec `ebpf:"targeted"`
+	TcpAll        *ebpf.VariableSpec `ebpf:"tcp_all"`
+	TellLeft      *ebpf.VariableSpec `ebpf:"tell_left"`
+	TellMemory    *ebpf.VariableSpec `ebpf:"tell_memory"`
+	TellStacks    *ebpf.VariableSpec `ebpf:"tell_stacks"`
+	TextRoom      *ebpf.VariableSpec `ebpf:"text_room"`
+	TickNs        *ebpf.VariableSpec `ebpf:"tick_ns"`
+	WakeForks     *ebpf.VariableSpec `ebpf:"wake_forks"`
+	Walk          *ebpf.VariableSpec `ebpf:"walk"`
 }
 
 // RawObjects contains all objects after they have been loaded into the kernel.
@@ -875,25 +877,26 @@ func (m *RawMaps) Close() error {
 //
 // It can be passed to LoadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RawVariables struct {
-	CallerRoom *ebpf.Variable `ebpf:"caller_room"`
-	CodeNumber *ebpf.Variable `ebpf:"code_number"`
-	Crowded    *ebpf.Variable `ebpf:"crowded"`
-	FollowHits *ebpf.Variable `ebpf:"follow_hits"`
-	LastWalk   *ebpf.Variable `ebpf:"last_walk"`
-	MatchComms *ebpf.Variable `ebpf:"match_comms"`
-	RecordRoom *ebpf.Variable `ebpf:"record_room"`
-	Recorder   *ebpf.Variable `ebpf:"recorder"`
-	StackBytes *ebpf.Variable `ebpf:"stack_bytes"`
-	StacksBy   *ebpf.Variable `ebpf:"stacks_by"`
-	Targeted   *ebpf.Variable `ebpf:"targeted"`
-	TcpAll     *ebpf.Variable `ebpf:"tcp_all"`
-	TellLeft   *ebpf.Variable `ebpf:"tell_left"`
-	TellMemory *ebpf.Variable `ebpf:"tell_memory"`
-	TellStacks *ebpf.Variable `ebpf:"tell_stacks"`
-	TextRoom   *ebpf.Variable `ebpf:"text_room"`
-	TickNs     *ebpf.Variable `ebpf:"tick_ns"`
-	WakeForks  *ebpf.Variable `ebpf:"wake_forks"`
-	Walk       *ebpf.Variable `ebpf:"walk"`
+	AcceptedCount *ebpf.Variable `ebpf:"accepted_count"`
+	CallerRoom    *ebpf.Variable `ebpf:"caller_room"`
+	CodeNumber    *ebpf.Variable `ebpf:"code_number"`
+	Crowded       *ebpf.Variable `ebpf:"crowded"`
+	FollowHits    *ebpf.Variable `ebpf:"follow_hits"`
+	LastWalk      *ebpf.Variable `ebpf:"last_walk"`
+	MatchComms    *ebpf.Variable `ebpf:"match_comms"`
+	RecordRoom    *ebpf.Variable `ebpf:"record_room"`
+	Recorder      *ebpf.Variable `ebpf:"recorder"`
+	StackBytes    *ebpf.Variable `ebpf:"stack_bytes"`
+	StacksBy      *ebpf.Variable `ebpf:"stacks_by"`
+	Targeted      *ebpf.Variable `ebpf:"targeted"`
+	TcpAll        *ebpf.Variable `ebpf:"tcp_all"`
+	TellLeft      *ebpf.Variable `ebpf:"tell_left"`
+	TellMemory    *ebpf.Variable `ebpf:"tell_memory"`
+	TellStacks    *ebpf.Variable `ebpf:"tell_stacks"`
+	TextRoom      *ebpf.Variable `ebpf:"text_room"`
+	TickNs        *ebpf.Variable `ebpf:"tick_ns"`
+	WakeForks     *ebpf.Variable `ebpf:"wake_forks"`
+	Walk          *ebpf.Variable `ebpf:"walk"`
 }
 
 // RawPrograms contains all programs after they have been loaded into the kernel.

@@ -23,35 +23,33 @@ static __always_inline void read_endpoints(struct tcp_endpoints *e, const struct
 	__builtin_memset(e->pad, 0, sizeof(e->pad));
 }
 
-/* Tells of an accept(2) that came before anything else of its connection. */
+/* Tells of an accept(2) that came before anything else of its connection. The
+ * connection is in its table, accept(2) looks there after it has left its entry: so
+ * one sees what the other did, if here the count is read after that. */
 static __always_inline void tell_accepted(const struct sock *sk, const struct connection *c)
 {
+	struct tcp_accept *early, copy, *e;
 	__u64 key = (__u64)sk;
-	struct tcp_accept *early = bpf_map_lookup_elem(&accepted, &key), *e;
 
-	if (!early)
+	if (!__sync_fetch_and_add(&accepted_count, 0) || !(early = bpf_map_lookup_elem(&accepted, &key)))
 		return;
+	copy = *early;
+	if (!remove_accepted(sk))
+		return; /* accept(2) itself tells */
 	e = RESERVE(tcp_accept, TcpAccept);
-	if (e) {
-		*e = *early;
-		e->conn = id_of(c);
-	}
-	if (bpf_map_delete_elem(&accepted, &key)) { /* accept(2) itself tells */
-		if (e)
-			bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+	if (!e)
 		return;
-	}
-	if (e)
-		SUBMIT(e);
+	*e = copy;
+	e->conn = id_of(c);
+	SUBMIT(e);
 }
 
 /* meet is called for a socket that is not known, and knows it if it is wanted. */
 static __always_inline struct connection *meet(const struct sock *sk, int old)
 {
-	__u64 key = (__u64)sk;
 	struct connection *c;
 
-	if (!tcp_all && !bpf_map_lookup_elem(&accepted, &key) && !(old == SynRecv && from_target(sk)))
+	if (!tcp_all && !is_accepted(sk) && !(old == SynRecv && from_target(sk)))
 		return NULL;
 	c = add(sk, 0);
 	if (!c)
@@ -318,9 +316,7 @@ int BPF_PROG(tcp_destroyed, const struct sock *sk)
 	struct connection *c = find(sk);
 	__u64 key = (__u64)sk;
 
-	if (!tcp_all)
-		remove_listener(sk);
-	bpf_map_delete_elem(&accepted, &key);
+	remove_accepted(sk);
 	if (!c)
 		return 0;
 	if (c->held)

@@ -127,7 +127,6 @@ static __always_inline int exit_accepting(struct sys_exit *ctx)
 	struct tcp_accept early = {}, *e;
 	const struct sock *sk;
 	struct connection *c;
-	__u64 key;
 
 	if (ctx->ret < 0 || !(sk = fd_tcp(ctx->ret)))
 		return 0;
@@ -138,14 +137,13 @@ static __always_inline int exit_accepting(struct sys_exit *ctx)
 		fill(&early.hdr, TcpAccept);
 		current_who(&early.who);
 		early.hdr.aux = ctx->ret;
-		key = (__u64)sk;
-		if (bpf_map_update_elem(&accepted, &key, &early, BPF_ANY)) {
+		if (!add_accepted(sk, &early)) {
 			count_lost(TcpAccept);
 			return 0;
 		}
 		/* Who finds the entry of both sides tells. */
 		c = find_unsure(sk);
-		if (!c || bpf_map_delete_elem(&accepted, &key))
+		if (!c || !remove_accepted(sk))
 			return 0;
 	}
 	e = RESERVE(tcp_accept, TcpAccept);

@@ -75,9 +75,7 @@ int tcp_sockets(struct bpf_iter__task_file *ctx)
 		return 0;
 	c = find(sk);
 	if (!c) {
-		__u64 key = (__u64)sk;
-
-		if (!wanted && !bpf_map_lookup_elem(&accepted, &key))
+		if (!wanted && !is_accepted(sk))
 			return 0;
 		c = add(sk, 0);
 		if (!c)

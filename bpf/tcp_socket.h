@@ -98,6 +98,40 @@ struct {
 	__type(value, struct tcp_accept);
 } accepted SEC(".maps");
 
+/* How many they are: mostly none, and then nobody need look for one. More than there
+ * are does no harm (an entry that replaced a stale one). */
+__u32 accepted_count = 0;
+
+static __always_inline bool is_accepted(const struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	return accepted_count && bpf_map_lookup_elem(&accepted, &key);
+}
+
+/* False if there was room for none. */
+static __always_inline bool add_accepted(const struct sock *sk, const struct tcp_accept *e)
+{
+	__u64 key = (__u64)sk;
+
+	__sync_fetch_and_add(&accepted_count, 1); /* first: see tell_accepted */
+	if (!bpf_map_update_elem(&accepted, &key, e, BPF_ANY))
+		return true;
+	__sync_fetch_and_add(&accepted_count, -1);
+	return false;
+}
+
+/* Whether it was there. */
+static __always_inline bool remove_accepted(const struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+
+	if (!accepted_count || bpf_map_delete_elem(&accepted, &key))
+		return false;
+	__sync_fetch_and_add(&accepted_count, -1);
+	return true;
+}
+
 /* A connect(2) that a thread is in. */
 struct connecting {
 	__u64 time;
