@@ -18,7 +18,8 @@ const (
 //
 // and returns the offsets at which the function follows its first argument, one
 // pointer after the other: of security_ctx in what it is given, of user in what it
-// finds there. A function that has no code of that kind yields none.
+// finds there. One that calculates with several members of a structure yields them in
+// the order in which it reads them. A function that has no code of that kind yields none.
 func (e *ELF) Accessor(s Symbol) []int64 {
 	if e.Machine() != elf.EM_X86_64 {
 		return nil
@@ -55,8 +56,16 @@ func loads(code []byte) []int64 {
 			continue
 		case x86asm.JE, x86asm.TEST, x86asm.CMP, x86asm.PUSH, x86asm.NOP:
 			continue
+		case x86asm.CALL: // it gives back what the platform's convention says
+			for _, r := range clobbered {
+				delete(held, r)
+			}
+			continue
 		case x86asm.MOV, x86asm.LEA:
-		case x86asm.XOR, x86asm.SUB, x86asm.ADD, x86asm.AND:
+		case x86asm.XOR, x86asm.SUB, x86asm.ADD, x86asm.AND, x86asm.IMUL:
+			if from, ok := inst.Args[1].(x86asm.Mem); ok && held[from.Base] && from.Index == 0 && from.Segment == 0 {
+				offsets = append(offsets, from.Disp)
+			}
 			if to, ok := inst.Args[0].(x86asm.Reg); ok {
 				delete(held, wide(to))
 			}
@@ -92,6 +101,9 @@ func loads(code []byte) []int64 {
 	}
 	return offsets
 }
+
+// clobbered are the registers that a function may leave changed (System V ABI).
+var clobbered = []x86asm.Reg{x86asm.RAX, x86asm.RCX, x86asm.RDX, x86asm.RSI, x86asm.RDI, x86asm.R8, x86asm.R9, x86asm.R10, x86asm.R11}
 
 // wide is the 64-bit register that a register is part of; one that is none of the
 // sixteen stays as it is.

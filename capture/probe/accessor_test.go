@@ -16,11 +16,14 @@ import (
 const accessorSource = `
 struct user { char pad[24]; const char *name; };
 struct context { struct user *user; };
-struct session { char pad[9000]; unsigned id; char more[1000]; struct context *context; struct { const char *s; long n; } db; };
+struct session { char pad[9000]; unsigned id; char more[1000]; struct context *context; struct { const char *s; long n; } db; long s; unsigned long us; };
 unsigned long id(const struct session *s) { return s->id; }
 const char *name(struct session *s) { return s->context && s->context->user ? s->context->user->name : 0; }
 int get(struct session *s, struct context **out) { if (!out) return 1; *out = s->context; return 0; }
 void *db(struct session *s) { return &s->db; }
+unsigned long long began(const struct session *s) { return s->s * 1000000ULL + s->us; }
+void __attribute__((noipa)) close_it(struct session *s) { s->id = 0; }
+void drop(struct session *s) { close_it(s); s->context->user = 0; }
 int sum(int a, int b) { return a + b; }
 int second(int a, struct session *s) { return s->id; }
 int element(struct session *s, long i) { return s->pad[i]; }
@@ -52,7 +55,7 @@ func TestAccessor(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, want := range map[string][]int64{
-			"id": {9000}, "name": {10008, 0, 24}, "get": {10008}, "db": {10016}, "sum": nil, "second": nil, "element": nil,
+			"id": {9000}, "name": {10008, 0, 24}, "get": {10008}, "db": {10016}, "began": {10032, 10040}, "drop": {10008}, "sum": nil, "second": nil, "element": nil,
 		} {
 			s, err := e.Lookup(name)
 			if err != nil {
