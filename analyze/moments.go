@@ -197,7 +197,7 @@ func (r *timelineResult) calls(rd *format.Reader, f format.Filter) func(*format.
 }
 
 func (r *timelineResult) query(q *query) {
-	m := r.at(q.start + q.duration)
+	m := r.at(q.end)
 	if m == nil {
 		return
 	}

@@ -16,7 +16,8 @@ var queriesAnalyzer = Analyzer{
 	Short: "SQL by fingerprint: count, total, quantiles, slowest with text",
 	Long: `What the SQL servers that were recorded (-e mysql, -e postgres) executed, as the
 server itself saw it: the time of a query is that of the server's function, without
-the network; of MySQL and MariaDB, until the server begins its answer.
+the network; of MySQL and MariaDB, until the server begins its answer, and where
+its own clock could be read, as of MariaDB, by that.
 
 Queries that differ in their literals only are one row. A prepared statement shows
 the text that was seen when it was prepared. COM_PING and the like are left out
@@ -62,10 +63,19 @@ type query struct {
 	text     string // as much as was recorded
 	length   int    // bytes that there were
 	known    bool   // there is a text
+	kind     textKind
 	print    string // fingerprint, or the command in parentheses
 	start    int64  // ns on the clock of the events
-	duration int64
-	task     format.TaskID
+	end      int64  // where the server began its last answer, or returned
+	duration int64  // ns, of the server's clock or from start to end
+	byServer bool   // of the server's clock
+	server   serverTime
+	executed answer        // of a prepared statement, which the server counts until it was executed
+	command  uint64        // MySQL's
+	task     format.TaskID // which began it
+	last     format.TaskID // which ended it
+	parts    int           // calls that executed it
+	blocked  int64         // when the first of them returned, with more to come
 	conn     string
 	user, db string
 }
@@ -102,6 +112,7 @@ func (o *queriesOptions) Run(ctx context.Context, r *format.Reader, f format.Fil
 	if res.capture, res.complete, err = Describe(r, ""); err != nil {
 		return nil, err
 	}
+	s.unfinished += uint64(len(s.blocked))
 	res.stream = s
 	res.finish()
 	return res, nil
@@ -120,6 +131,8 @@ type queriesResult struct {
 	capture  Capture
 	complete Completeness
 	stream   *queryStream
+	byServer uint64 // queries whose time is by the server's clock
+	resumed  uint64 // those of more than one part
 }
 
 // Completeness is that of the capture.
@@ -128,6 +141,12 @@ func (r *queriesResult) Completeness() Completeness { return r.complete }
 // put takes a query of the stream.
 func (r *queriesResult) put(q *query) {
 	if r.opt.wants(q) {
+		if q.byServer {
+			r.byServer++
+		}
+		if q.parts > 1 {
+			r.resumed++
+		}
 		r.sum.add(q.duration)
 		r.timedRows.put(queryGroups[r.opt.by.is](r.r, q), q)
 	}

@@ -46,6 +46,9 @@ func (r *queriesResult) textRows(t *export.Text) {
 func (r *queriesResult) textQuery(t *export.Text, q *query, width int) {
 	who := fmt.Sprintf("%s at %s s, connection %s, thread %d", export.Duration(q.duration), seconds(r.capture.Since(q.start)),
 		export.Escape(q.conn), r.r.Task(q.task).Tid)
+	if q.parts > 1 {
+		who += fmt.Sprintf(" and, resumed, %d", r.r.Task(q.last).Tid)
+	}
 	if q.user != "" {
 		who += ", user " + export.Escape(q.user)
 	}
@@ -87,15 +90,22 @@ func (r *queriesResult) textSummary(t *export.Text) {
 	}
 	queries := counted(r.sum.count, "query")
 	out := fmt.Sprintf("%s in %s, %s in all", queries, counted(uint64(r.all), "row"), export.Duration(int64(min(r.sum.total, uint64(maxTime)))))
+	own := uint64(0)
+	if r.byServer > 0 {
+		out += " by the server's clock"
+		own = r.sum.count - r.byServer
+	}
 	for _, n := range []struct {
 		n    uint64
 		what string
 	}{
+		{own, "of them by tcap's, as the server's could not be read"},
+		{r.resumed, "in parts, as a pool of threads interrupts and resumes them"},
 		{s.unfinished, "still running at the end"},
-		{s.unknown, "executed what was prepared before the recording"},
-		{s.cut, "recorded in part (a longer str or buf in the pack keeps more)"},
-		{s.hidden, "with the length of their text alone, which is what tcap redact leaves"},
-		{s.faults, "with a text that could not be read"},
+		{s.texts[textUnknown], "executed what was prepared before the recording"},
+		{s.texts[textCut], "recorded in part (a longer str or buf in the pack keeps more)"},
+		{s.texts[textHidden], "with the length of their text alone, which is what tcap redact leaves"},
+		{s.texts[textFault], "with a text that could not be read"},
 	} {
 		if n.n > 0 {
 			out += fmt.Sprintf("; %s %s", export.Count(n.n), n.what)
@@ -111,6 +121,8 @@ type queriesDocument struct {
 	By           string       `json:"by"`
 	Count        uint64       `json:"count"`
 	TotalNs      uint64       `json:"total_ns"`
+	ServerTimed  uint64       `json:"server_timed"`
+	Resumed      uint64       `json:"resumed"`
 	Unfinished   uint64       `json:"unfinished"`
 	UnknownText  uint64       `json:"unknown_text"`
 	CutText      uint64       `json:"cut_text"`
@@ -136,9 +148,13 @@ type queryExample struct {
 	Text        *string `json:"text"` // null: not known
 	LengthBytes int     `json:"length_bytes"`
 	StartNs     int64   `json:"start_ns"`
+	EndNs       int64   `json:"end_ns"`
 	DurationNs  int64   `json:"duration_ns"`
+	Clock       string  `json:"clock"` // server or tcap
+	Parts       int     `json:"parts"`
 	Pid         uint32  `json:"pid"`
-	Tid         uint32  `json:"tid"`
+	Tid         uint32  `json:"tid"`     // that began it
+	EndTid      uint32  `json:"end_tid"` // that answered
 	Comm        string  `json:"comm"`
 	Connection  string  `json:"connection"`
 	User        *string `json:"user"`
@@ -150,7 +166,8 @@ func (r *queriesResult) JSON() any {
 	s := r.stream
 	doc := queriesDocument{
 		Capture: r.capture, Completeness: r.complete, By: r.opt.by.is, Count: r.sum.count, TotalNs: r.sum.total,
-		Unfinished: s.unfinished, UnknownText: s.unknown, CutText: s.cut, HiddenText: s.hidden, Unreadable: s.faults, Queries: []queryRow{},
+		ServerTimed: r.byServer, Resumed: r.resumed, Unfinished: s.unfinished, UnknownText: s.texts[textUnknown],
+		CutText: s.texts[textCut], HiddenText: s.texts[textHidden], Unreadable: s.texts[textFault], Queries: []queryRow{},
 	}
 	for _, g := range r.rows {
 		doc.Queries = append(doc.Queries, r.row(g))
@@ -169,7 +186,8 @@ func (r *queriesResult) row(g *timedGroup[*query]) queryRow {
 	for _, q := range g.slowest {
 		t := r.r.Task(q.task)
 		e := queryExample{
-			LengthBytes: q.length, StartNs: r.capture.Since(q.start), DurationNs: q.duration, Pid: t.Pid, Tid: t.Tid, Comm: t.Comm,
+			LengthBytes: q.length, StartNs: r.capture.Since(q.start), EndNs: r.capture.Since(q.end), DurationNs: q.duration, Clock: q.clock(), Parts: q.parts,
+			Pid: t.Pid, Tid: t.Tid, EndTid: r.r.Task(q.last).Tid, Comm: t.Comm,
 			Connection: q.conn, User: text(q.user), Database: text(q.db),
 		}
 		if q.known {

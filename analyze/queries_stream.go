@@ -17,6 +17,9 @@ import (
 // A query's time ends where the server begins its answer, if that was recorded: what
 // it does after that, as waiting for its turn to write the slow log, no client waits
 // for, and no server counts it.
+//
+// MariaDB's pool of threads takes a query from its thread where it would wait for the
+// disk, and goes on with it in another call, perhaps of another thread.
 type queryStream struct {
 	r        *format.Reader
 	put      func(*query)
@@ -24,17 +27,28 @@ type queryStream struct {
 	prints   map[string]string // of texts, as many as are kept
 	prepared map[statementKey]statement
 	inner    map[uint32]innerCall // by thread: the newest execution inside the server
-	answered map[uint32]int64     // by thread: when the server began its newest answer
+	answered map[uint32][]answer  // by thread: where the server began its answers, since the last query
+	blocked  map[string]*query    // by connection: a query that was begun, and will be resumed
 
 	all    bool // commands without SQL, too
 	wanted bool // queries were recorded
 
-	unfinished uint64 // still running at the end, or ended by a way that was not seen
-	unknown    uint64 // executions of statements that were prepared before the recording
-	cut        uint64 // texts of which only the beginning was recorded
-	hidden     uint64 // texts of which nothing is there but the length, as in a redacted capture
-	faults     uint64 // texts that could not be read
+	unfinished uint64            // still running at the end, or ended by a way that was not seen
+	texts      [textKinds]uint64 // queries by what is known of their text
 }
+
+// textKind is what is known of a query's text.
+type textKind int
+
+const (
+	textWhole   textKind = iota
+	textNone             // a command without SQL
+	textUnknown          // an execution of what was prepared before the recording
+	textCut              // only the beginning was recorded
+	textHidden           // nothing is there but the length, as in a redacted capture
+	textFault            // it could not be read
+	textKinds
+)
 
 type statementKey struct {
 	pid     uint32
@@ -49,17 +63,19 @@ type statement struct {
 type innerCall struct {
 	entry, end int64
 	key        statementKey
+	executed   answer // what the server counted of it; it answers later
 }
 
 const (
 	maxPrints   = 1 << 14 // fingerprints that are kept
 	maxPrepared = 1 << 18 // statements that are kept
+	maxBlocked  = 1 << 16 // queries that wait to be resumed; their connections are no more
 )
 
 func newQueryStream(r *format.Reader, put func(*query)) *queryStream {
 	return &queryStream{
 		r: r, put: put, prints: map[string]string{}, prepared: map[statementKey]statement{}, inner: map[uint32]innerCall{},
-		answered: map[uint32]int64{},
+		answered: map[uint32][]answer{}, blocked: map[string]*query{},
 	}
 }
 
@@ -82,10 +98,10 @@ func (s *queryStream) call(c *format.Call, f format.Filter) {
 	case roleExecute:
 		if p, ok := c.Uint("statement"); ok {
 			t := s.r.Task(c.Task)
-			s.inner[t.Tid] = innerCall{c.Entry, c.Return, statementKey{t.Pid, p}}
+			s.inner[t.Tid] = innerCall{c.Entry, c.Return, statementKey{t.Pid, p}, readings(c, c.Return)}
 		}
 	case roleAnswer:
-		s.answered[s.r.Task(c.Task).Tid] = c.Entry
+		s.answer(c)
 	case roleQuery:
 		s.query(c, f)
 	}
@@ -103,45 +119,72 @@ func (s *queryStream) prepare(c *format.Call) {
 	s.prepared[statementKey{s.r.Task(c.Task).Pid, p}] = statement{string(text), n}
 }
 
+// query takes a call that executes a query, or begins or resumes one.
 func (s *queryStream) query(c *format.Call, f format.Filter) {
-	if c.Outcome == format.CallUnentered || !f.Match(s.r, &format.Event{Kind: format.KindCall, Task: c.Task, Time: c.Return}) {
+	if c.Outcome == format.CallUnentered {
 		return
 	}
 	cmd, isMySQL := c.Uint("command")
-	if result, ok := c.Int("result"); ok && isMySQL && result == mysqlWouldBlock {
-		return // MariaDB's pool of threads goes on with it later, in another call
+	result, ok := c.Int("result")
+	blocks := ok && isMySQL && result == mysqlWouldBlock && c.Outcome == format.CallReturned
+	q := s.resumed(c, cmd, isMySQL)
+	if q == nil && !blocks && !s.matches(c.Task, c.Return, f) {
+		s.take(c)
+		return
 	}
-	q := query{start: c.Entry, duration: c.Duration(), task: c.Task, conn: s.connection(c)}
-	if at := s.answered[s.r.Task(c.Task).Tid]; at > c.Entry && at <= c.Return && c.Outcome == format.CallReturned {
-		q.duration = at - c.Entry
+	if q == nil {
+		q = s.begun(c, cmd, isMySQL)
 	}
-	q.user, q.db = textArg(c, "user"), textArg(c, "database")
+	q.parts++
+	q.last = c.Task
+	s.measure(q, c)
+	switch {
+	case blocks:
+		s.block(q, c.Return)
+	case !s.matches(q.task, c.Return, f) && !s.matches(q.last, c.Return, f):
+	case q.kind == textNone && !s.all:
+	default:
+		s.done(q, c.Outcome)
+	}
+}
+
+func (s *queryStream) matches(task format.TaskID, at int64, f format.Filter) bool {
+	return f.Match(s.r, &format.Event{Kind: format.KindCall, Task: task, Time: at})
+}
+
+// begun makes a query of the first call that executes it.
+func (s *queryStream) begun(c *format.Call, cmd uint64, isMySQL bool) *query {
+	q := &query{start: c.Entry, task: c.Task, command: cmd, conn: s.connection(c), user: textArg(c, "user"), db: textArg(c, "database")}
 	switch command := mysqlCommand(cmd); {
 	case !isMySQL, command == "query", command == "prepare":
-		s.text(c, &q, isMySQL)
+		s.text(c, q, isMySQL)
 		if command == "prepare" {
 			q.print = "prepare: " + q.print
 		}
 	case command == "execute", command == "bulk execute":
-		s.execution(&q, c.Return)
-	case s.all:
-		q.print = "(" + command + ")"
+		s.execution(q, c.Return)
 	default:
-		return
+		q.kind, q.print = textNone, "("+command+")"
 	}
-	if c.Outcome == format.CallUnfinished {
+	return q
+}
+
+// done passes a query on, with its time.
+func (s *queryStream) done(q *query, outcome int) {
+	s.texts[q.kind]++
+	if outcome == format.CallUnfinished {
 		s.unfinished++
 		return
 	}
-	s.put(&q)
+	q.finish()
+	s.put(q)
 }
 
 // text gives a query its own text.
 func (s *queryStream) text(c *format.Call, q *query, mysql bool) {
 	b, n, ok := c.Text("sql")
 	if !ok {
-		s.faults++
-		q.print = "(text unreadable)"
+		q.kind, q.print = textFault, "(text unreadable)"
 		return
 	}
 	s.set(q, string(b), n, mysql)
@@ -151,24 +194,23 @@ func (s *queryStream) text(c *format.Call, q *query, mysql bool) {
 func (s *queryStream) execution(q *query, end int64) {
 	in, ok := s.inner[s.r.Task(q.task).Tid]
 	if ok && in.entry >= q.start && in.end <= end {
+		q.executed = in.executed
 		if st, ok := s.prepared[in.key]; ok {
 			s.set(q, st.text, st.length, true)
 			return
 		}
 	}
-	s.unknown++
-	q.print = "(execute: prepared before the recording)"
+	q.kind, q.print = textUnknown, "(execute: prepared before the recording)"
 }
 
 func (s *queryStream) set(q *query, text string, length int, mysql bool) {
 	if text == "" && length > 0 {
-		s.hidden++
-		q.length, q.print = length, "(text not kept)"
+		q.kind, q.length, q.print = textHidden, length, "(text not kept)"
 		return
 	}
 	q.text, q.length, q.known = text, length, true
 	if length > len(text) {
-		s.cut++
+		q.kind = textCut
 	}
 	key := text
 	if length > len(text) {

@@ -15,6 +15,7 @@ import (
 // The scenarios of queries:
 //
 //	sessions at once, prepared statements, cut and binary text, a pool of threads    queries-mysql
+//	the clock of the server, and parts of queries                                    queries-clock
 //	another server's pack                                                            queries-postgres
 //	a capture without them                                                           queries-none
 func TestQueriesScenarios(t *testing.T) { golden(t, "queries") }
@@ -25,12 +26,18 @@ func TestQueriesSelection(t *testing.T) {
 	s := tracetest.Read(t, "../testdata/scenarios/queries-mysql.txtar")
 	at := func(ms int64) int64 { return tracetest.Start.Mono + 1e9 + ms*1e6 }
 	res := runAnalysis(t, "queries", s.Reader, format.Filter{From: at(316), To: at(317)}).(*queriesResult)
-	if len(res.rows) != 1 || res.rows[0].name != "delete from t where id = ?" || res.stream.unknown != 0 {
+	if len(res.rows) != 1 || res.rows[0].name != "delete from t where id = ?" || res.stream.texts[textUnknown] != 0 {
 		t.Errorf("one execution: %+v", res.rows)
 	}
 	res = runAnalysis(t, "queries", s.Reader, format.Filter{Tids: []uint32{402}}, "--slower", "10ms").(*queriesResult)
 	if res.sum.count != 6 { // 10, 12, ... 20 ms
 		t.Errorf("%d slow queries of thread 402, want 6", res.sum.count)
+	}
+	for _, tid := range []uint32{406, 407} { // which began it, and which ended it
+		res = runAnalysis(t, "queries", s.Reader, format.Filter{Tids: []uint32{tid}}).(*queriesResult)
+		if len(res.rows) != 1 || res.rows[0].name != "select resumed" || res.sum.total != 3e6 || res.stream.unfinished != 0 {
+			t.Errorf("thread %d: %+v", tid, res.rows)
+		}
 	}
 }
 
