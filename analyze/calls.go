@@ -105,7 +105,7 @@ func (a *argStat) put(r *format.Reader, t format.ArgType, v *format.Arg) {
 		a.faults++
 		return
 	}
-	if v.Len > len(v.Text) {
+	if v.Cut() {
 		a.cut++
 	}
 	if !t.IsText() && t != format.ArgSym {

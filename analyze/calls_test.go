@@ -53,7 +53,7 @@ func TestCallsScenarios(t *testing.T) {
 func TestCallsFilters(t *testing.T) {
 	s := tracetest.Read(t, "../testdata/scenarios/calls-values.txtar")
 	for name, f := range map[string]format.Filter{
-		"5": {Pids: []uint32{100}}, "1": {Comms: []string{"other"}},
+		"6": {Pids: []uint32{100}}, "1": {Comms: []string{"other"}},
 		"2": {From: tracetest.Start.Mono + 35_000, To: tracetest.Start.Mono + 55_000},
 	} {
 		res, err := runCalls(t, s.Reader, f, "--probe", "uretprobe*")

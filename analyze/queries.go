@@ -60,9 +60,8 @@ const (
 
 // A query is one that was executed.
 type query struct {
-	text     string // as much as was recorded
-	length   int    // bytes that there were
-	known    bool   // there is a text
+	statement
+	known    bool // there is a text
 	kind     textKind
 	print    string // fingerprint, or the command in parentheses
 	start    int64  // ns on the clock of the events

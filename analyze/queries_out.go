@@ -58,7 +58,7 @@ func (r *queriesResult) textQuery(t *export.Text, q *query, width int) {
 		text = q.print
 	}
 	for i, line := range wrapText(export.Escape(text), width-4, queryTextLines) {
-		if i == queryTextLines-1 && q.length > len(text) {
+		if i == queryTextLines-1 && q.known && q.cut() {
 			line = export.CutEnd(line+"…", width-4)
 		}
 		t.Line("    %s", line)
@@ -147,6 +147,7 @@ type queryRow struct {
 type queryExample struct {
 	Text        *string `json:"text"` // null: not known
 	LengthBytes int     `json:"length_bytes"`
+	AtLeast     bool    `json:"length_at_least"` // where the text ends was not found
 	StartNs     int64   `json:"start_ns"`
 	EndNs       int64   `json:"end_ns"`
 	DurationNs  int64   `json:"duration_ns"`
@@ -186,7 +187,7 @@ func (r *queriesResult) row(g *timedGroup[*query]) queryRow {
 	for _, q := range g.slowest {
 		t := r.r.Task(q.task)
 		e := queryExample{
-			LengthBytes: q.length, StartNs: r.capture.Since(q.start), EndNs: r.capture.Since(q.end), DurationNs: q.duration, Clock: q.clock(), Parts: q.parts,
+			LengthBytes: q.length, AtLeast: q.atLeast, StartNs: r.capture.Since(q.start), EndNs: r.capture.Since(q.end), DurationNs: q.duration, Clock: q.clock(), Parts: q.parts,
 			Pid: t.Pid, Tid: t.Tid, EndTid: r.r.Task(q.last).Tid, Comm: t.Comm,
 			Connection: q.conn, User: text(q.user), Database: text(q.db),
 		}

@@ -56,9 +56,15 @@ type statementKey struct {
 }
 
 type statement struct {
-	text   string
-	length int
+	text    string // as much as was recorded
+	length  int    // bytes that there were
+	atLeast bool   // and may have been more
 }
+
+func statementOf(a *format.Arg) statement { return statement{string(a.Text), a.Len, a.AtLeast} }
+
+// cut reports whether there was more of it, or may have been.
+func (st *statement) cut() bool { return st.length > len(st.text) || st.atLeast }
 
 type innerCall struct {
 	entry, end int64
@@ -109,14 +115,14 @@ func (s *queryStream) call(c *format.Call, f format.Filter) {
 
 func (s *queryStream) prepare(c *format.Call) {
 	p, ok := c.Uint("statement")
-	text, n, have := c.Text("sql")
-	if !ok || !have {
+	text := c.Arg("sql")
+	if !ok || text == nil {
 		return
 	}
 	if len(s.prepared) >= maxPrepared {
 		clear(s.prepared) // rather unknown texts than no memory
 	}
-	s.prepared[statementKey{s.r.Task(c.Task).Pid, p}] = statement{string(text), n}
+	s.prepared[statementKey{s.r.Task(c.Task).Pid, p}] = statementOf(text)
 }
 
 // query takes a call that executes a query, or begins or resumes one.
@@ -182,12 +188,12 @@ func (s *queryStream) done(q *query, outcome int) {
 
 // text gives a query its own text.
 func (s *queryStream) text(c *format.Call, q *query, mysql bool) {
-	b, n, ok := c.Text("sql")
-	if !ok {
+	a := c.Arg("sql")
+	if a == nil {
 		q.kind, q.print = textFault, "(text unreadable)"
 		return
 	}
-	s.set(q, string(b), n, mysql)
+	s.set(q, statementOf(a), mysql)
 }
 
 // execution gives a query the text that was prepared.
@@ -196,24 +202,23 @@ func (s *queryStream) execution(q *query, end int64) {
 	if ok && in.entry >= q.start && in.end <= end {
 		q.executed = in.executed
 		if st, ok := s.prepared[in.key]; ok {
-			s.set(q, st.text, st.length, true)
+			s.set(q, st, true)
 			return
 		}
 	}
 	q.kind, q.print = textUnknown, "(execute: prepared before the recording)"
 }
 
-func (s *queryStream) set(q *query, text string, length int, mysql bool) {
-	if text == "" && length > 0 {
-		q.kind, q.length, q.print = textHidden, length, "(text not kept)"
+func (s *queryStream) set(q *query, st statement, mysql bool) {
+	q.statement = st
+	if st.text == "" && st.cut() {
+		q.kind, q.print = textHidden, "(text not kept)"
 		return
 	}
-	q.text, q.length, q.known = text, length, true
-	if length > len(text) {
+	q.known = true
+	key, cut := st.text, st.cut()
+	if cut {
 		q.kind = textCut
-	}
-	key := text
-	if length > len(text) {
 		key += "\x00cut"
 	}
 	if p, ok := s.prints[key]; ok {
@@ -224,7 +229,7 @@ func (s *queryStream) set(q *query, text string, length int, mysql bool) {
 	if !mysql {
 		d = sql.Standard
 	}
-	if q.print = sql.Fingerprint(text, length > len(text), d); q.print == "" {
+	if q.print = sql.Fingerprint(st.text, cut, d); q.print == "" {
 		q.print = "(empty)"
 	}
 	if len(s.prints) >= maxPrints {

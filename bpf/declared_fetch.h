@@ -67,33 +67,37 @@ struct scan {
 	char *to;
 	__u64 from;
 	__u32 known;
+	bool ended; /* the end was found */
 };
 
 static __always_inline long scan_one(bool user, struct scan *s)
 {
 	long n = read_text(user, s->to, SCAN_LEN, s->from + s->known);
 
-	if (n <= 0)
+	if (n < 0)
 		return 1;
-	s->known += n - 1;
-	return n < SCAN_LEN;
+	if (n > 0) /* of an empty text, older kernels do not count the NUL */
+		s->known += n - 1;
+	s->ended = n < SCAN_LEN;
+	return s->ended;
 }
 
 static long scan_user(__u32 i, struct scan *s) { return scan_one(true, s); }
 static long scan_kernel(__u32 i, struct scan *s) { return scan_one(false, s); }
 
-/* How long a text is whose first bytes did not show its end. */
+/* How long a text is whose first bytes did not show its end; marked where nothing
+ * more did, as there is no memory or no end of it. */
 static __always_inline __u32 scan_text(bool user, struct caller *c, __u64 from, __u32 known)
 {
 	struct scan s = {.to = in_room_at(c, c->pos, caller_room + record_room - SCAN_LEN), .from = from, .known = known};
 
 	if (!s.to)
-		return known;
+		return known | AT_LEAST;
 	if (user)
 		bpf_loop(MAX_SCANS, scan_user, &s, 0);
 	else
-		bpf_loop(MAX_SCANS, scan_kernel, &s, 0);
-	return s.known;
+		bpf_loop(MAX_SCANS_KERNEL, scan_kernel, &s, 0);
+	return s.ended ? s.known : s.known | AT_LEAST;
 }
 
 /* Keeps what is at v, and says so in num: how much is kept, and above that how

@@ -156,7 +156,10 @@ func TestCallTexts(t *testing.T) {
 		"s=" + cut(4096, 20000-4096) + " b=" + cut(16384, 20000-16384),
 		"s=? b=?",
 		"s=- b=-",
-		`s=neg b=?`, // 4 GB of it
+		`s=neg b=?`,                           // 4 GB of it
+		"s=" + cut(4096, 4096*4095) + "+ b=-", // is looked for its end no further
+		"s=" + cut(4096, 3<<20-4096) + " b=-",
+		"s=" + cut(4096, 4095) + "+ b=-", // its last byte is in what could not be read as a whole
 	} {
 		if i >= len(got) {
 			t.Fatalf("%d calls", len(got))

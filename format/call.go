@@ -68,6 +68,7 @@ func (c *Call) decodeArgs(data []byte, faults uint64) error {
 			kept, more := in.count(maxData), in.count(math.MaxInt32)
 			a.Text = in.bytes(kept)
 			a.Len = kept + more
+			a.AtLeast = faults>>(endless+i)&1 != 0
 		default:
 			return fmt.Errorf("call of %s: argument %s is of %w type %q", c.Probe.Name, c.Probe.Args[i].Name, errUnknown, c.Probe.Args[i].Type)
 		}

@@ -12,7 +12,8 @@ import (
 
 // appendCallArgs appends the arguments of a call as name=value. One that could
 // not be read is ?; text that was cut is quoted and followed by +N, the bytes
-// that there were beyond. What cannot be decoded is args="bytes".
+// that there were beyond, and another + if there may have been more. What cannot
+// be decoded is args="bytes".
 func appendCallArgs(buf []byte, r *Reader, e *Event) []byte {
 	var c Call
 	if err := r.Call(e, &c); err != nil {
@@ -46,7 +47,7 @@ func appendArg(buf []byte, r *Reader, t ArgType, a *Arg) []byte {
 		return appendText(buf, frameText(r, &f))
 	case t.Signed():
 		return strconv.AppendInt(buf, int64(a.Num), 10)
-	case t == ArgIPAddr && a.Len == len(a.Text):
+	case t == ArgIPAddr && !a.Cut():
 		if ip, ok := netip.AddrFromSlice(a.Text); ok {
 			return append(buf, ip.String()...)
 		}
@@ -54,9 +55,13 @@ func appendArg(buf []byte, r *Reader, t ArgType, a *Arg) []byte {
 	switch {
 	case !t.IsText():
 		return strconv.AppendUint(buf, a.Num, 10)
-	case a.Len > len(a.Text):
+	case a.Cut():
 		buf = strconv.AppendQuoteToGraphic(buf, string(a.Text))
-		return strconv.AppendInt(append(buf, '+'), int64(a.Len-len(a.Text)), 10)
+		buf = strconv.AppendInt(append(buf, '+'), int64(a.Len-len(a.Text)), 10)
+		if a.AtLeast {
+			buf = append(buf, '+')
+		}
+		return buf
 	case string(a.Text) == "?" || t == ArgIPAddr:
 		return strconv.AppendQuoteToGraphic(buf, string(a.Text))
 	}
@@ -150,11 +155,13 @@ func parseArg(w *Writer, t ArgType, value string) (a Arg, err error) {
 }
 
 func parseArgText(t ArgType, value string) (Arg, error) {
-	more := 0
+	more, atLeast := 0, false
 	if i := strings.LastIndexByte(value, '"'); i > 0 && i+1 < len(value) {
-		n, err := strconv.ParseUint(strings.TrimPrefix(value[i+1:], "+"), 10, 31)
-		if err != nil || value[i+1] != '+' {
-			return Arg{}, errors.New(`want "text" or "text"+N, the bytes that were cut`)
+		digits, ok := strings.CutPrefix(value[i+1:], "+")
+		digits, atLeast = strings.CutSuffix(digits, "+")
+		n, err := strconv.ParseUint(digits, 10, 31)
+		if err != nil || !ok {
+			return Arg{}, errors.New(`want "text" or "text"+N, the bytes that were cut, or "text"+N+, where there may be more`)
 		}
 		value, more = value[:i+1], int(n)
 	}
@@ -162,13 +169,14 @@ func parseArgText(t ArgType, value string) (Arg, error) {
 	if ip, ok := netip.ParseAddr(s); t == ArgIPAddr && ok == nil && ip.Zone() == "" {
 		s = string(ip.AsSlice())
 	}
-	return Arg{Text: []byte(s), Len: len(s) + more}, err
+	return Arg{Text: []byte(s), Len: len(s) + more, AtLeast: atLeast}, err
 }
 
 // args appends the arguments of a call as a JSON object: a number, an address
 // as a string with 0x, a bool, a text, or null where it could not be read. Text
 // that was cut is {"text":...,"length_bytes":N}; bytes that are no UTF-8 are
-// {"hex":...,"length_bytes":N}.
+// {"hex":...,"length_bytes":N}. Where the length is only the least it may be,
+// "length_at_least":true follows.
 func (j *JSONEncoder) args(buf []byte, e *Event) []byte {
 	if err := j.r.Call(e, &j.call); err != nil {
 		return append(buf, "null"...)
@@ -195,12 +203,12 @@ func (r *Reader) AppendArgJSON(buf []byte, t ArgType, a *Arg) []byte {
 		return appendJSONString(buf, string(appendArg(nil, r, t, a)))
 	case !t.IsText():
 		return appendArg(buf, r, t, a)
-	case t == ArgIPAddr && a.Len == len(a.Text):
+	case t == ArgIPAddr && !a.Cut():
 		if ip, ok := netip.AddrFromSlice(a.Text); ok {
 			return appendJSONString(buf, ip.String())
 		}
 	}
-	switch cut := a.Len > len(a.Text); {
+	switch cut := a.Cut(); {
 	case !utf8.Valid(a.Text) && !(cut && utf8.Valid(cutRune(a.Text))):
 		buf = append(buf, `{"hex":"`...)
 		for _, c := range a.Text {
@@ -213,6 +221,9 @@ func (r *Reader) AppendArgJSON(buf []byte, t ArgType, a *Arg) []byte {
 		return appendJSONString(buf, string(a.Text))
 	}
 	buf = strconv.AppendInt(append(buf, `,"length_bytes":`...), int64(a.Len), 10)
+	if a.AtLeast {
+		buf = append(buf, `,"length_at_least":true`...)
+	}
 	return append(buf, '}')
 }
 

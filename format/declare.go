@@ -230,7 +230,16 @@ type Arg struct {
 	Num   uint64 // a number, an address, a FrameID for sym; a signed one is a two's complement
 	Text  []byte // of str, buf and ipaddr: as much as was kept
 	Len   int    // of str and buf: how long it was; at least len(Text)
+
+	AtLeast bool // of str: it was longer than Len, or just that: where it ends could not be read
 }
+
+// Cut reports whether there was more of a text than was kept, or may have been.
+func (a *Arg) Cut() bool { return a.Len > len(a.Text) || a.AtLeast }
+
+// endless is the bit of the faults field that says of argument 0, a text, that
+// where it ends could not be read. Those of the others follow.
+const endless = 32
 
 // AppendArgs appends the values of a probe's arguments as Event.Data has them
 // and returns that and the value of the faults field. Text is cut where the
@@ -252,6 +261,9 @@ func AppendArgs(dst []byte, p *Probe, args []Arg) (data []byte, faults uint64) {
 			dst = binary.AppendUvarint(dst, uint64(len(text)))
 			dst = binary.AppendUvarint(dst, uint64(max(a.Len, len(a.Text))-len(text)))
 			dst = append(dst, text...)
+			if a.AtLeast {
+				faults |= 1 << (endless + i)
+			}
 		default:
 			dst = binary.AppendUvarint(dst, a.Num)
 		}

@@ -418,7 +418,7 @@ var Kinds = []KindInfo{
 		{Name: "outcome", Type: TypeEnum, Enum: []string{"returned", "entered", "left", "unfinished", "unentered"}},
 		{Name: "duration", Type: TypeUint, Unit: UnitNs},
 		{Name: "depth", Type: TypeUint},             // calls of this probe by this thread that it is in, itself included
-		{Name: "faults", Type: TypeUint, Hex: true}, // bit i: argument i could not be read
+		{Name: "faults", Type: TypeUint, Hex: true}, // bit i: argument i could not be read; bit 32+i: nor where it ends, a text
 		{Name: "stack", Type: TypeStack},
 		{Name: "args", Type: TypeBytes}, // as the probe declares them, see Call
 	}},

@@ -41,6 +41,7 @@ const (
 	maxWords   = len(bpf.RawProbe{}.Word)
 	maxSteps   = len(bpf.RawFetch{}.Off) - 1
 	scanLen    = 4096
+	atLeast    = 1 << 31
 	callerSize = int(unsafe.Offsetof(bpf.RawCaller{}.Room))
 	// MaxChain bounds the probes at one place.
 	MaxChain = 4
@@ -105,7 +106,8 @@ func (p *Program) Decode(rec []byte, args []format.Arg, symbol func(addr uint64)
 		switch t := p.Args[i].Type; {
 		case a.Fault:
 		case t.IsText():
-			a.Text, a.Len = texts[f], int(nums[f]>>32)
+			a.Text, a.Len = texts[f], int(nums[f]>>32&^atLeast)
+			a.AtLeast = nums[f]>>32&atLeast != 0
 		case t == format.ArgSym:
 			a.Num = uint64(symbol(nums[f]))
 		default:

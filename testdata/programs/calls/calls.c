@@ -222,6 +222,20 @@ static void texts(void)
 	handle(&c, (char *)8, 10, callback, NULL); /* nothing is there */
 	handle(&c, "", 0, callback, NULL);
 	handle(&c, "neg", -1, callback, NULL);
+
+	/* 20 MiB and no end, then 3 MiB with one, then one that runs into nothing */
+	size_t most = 20 << 20;
+	char *huge = mmap(NULL, most + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (huge == MAP_FAILED)
+		exit(1);
+	memset(huge, 'x', most);
+	handle(&c, huge, 0, callback, NULL);
+	huge[3 << 20] = 0;
+	handle(&c, huge, 0, callback, NULL);
+	if (mprotect(huge + most, 8192, PROT_NONE))
+		exit(1);
+	handle(&c, huge + most - 8192, 0, callback, NULL);
 }
 
 int main(int argc, char **argv)
