@@ -23,7 +23,9 @@ type mariadb struct {
 	socket, slow string
 }
 
-func startMariaDB(t *testing.T) *mariadb {
+// startMariaDB starts one, with more options and more environment, and gives it a table
+// and users. Its log is empty.
+func startMariaDB(t *testing.T, environment []string, options ...string) *mariadb {
 	t.Helper()
 	if _, err := exec.LookPath("mariadbd"); err != nil {
 		kerneltest.Skip(t, "mariadbd is not installed: scripts/deps.sh test")
@@ -34,9 +36,23 @@ func startMariaDB(t *testing.T) *mariadb {
 		"--skip-test-db", "--user=root")
 	m := &mariadb{socket: filepath.Join(dir, "sock"), slow: filepath.Join(dir, "slow.log")}
 	port := freePort(t)
-	m.server = start(t, port, "mariadbd", "--no-defaults", "--user=root", "--datadir="+data, "--socket="+m.socket,
+	args := append(environment, "mariadbd", "--no-defaults", "--user=root", "--datadir="+data, "--socket="+m.socket,
 		"--pid-file="+filepath.Join(dir, "pid"), fmt.Sprintf("--port=%d", port), "--bind-address=127.0.0.1",
 		"--slow-query-log=1", "--long-query-time=0", "--log-slow-admin-statements=0", "--slow-query-log-file="+m.slow)
+	m.server = start(t, port, "env", append(args, options...)...)
+	var setup strings.Builder
+	setup.WriteString("CREATE DATABASE t; USE t; CREATE TABLE a (id INT PRIMARY KEY, b VARBINARY(100));\n")
+	for i := range sessions {
+		fmt.Fprintf(&setup, "CREATE USER user%d@localhost; GRANT ALL ON t.* TO user%d@localhost;\n", i, i)
+	}
+	setup.WriteString("DELIMITER //\nCREATE PROCEDURE p() BEGIN SELECT 1; SELECT SLEEP(0.01); SELECT 2; END//\n")
+	if _, err := m.sql(setup.String()); err != nil {
+		t.Fatal(err)
+	}
+	m.settle()
+	if err := os.Truncate(m.slow, 0); err != nil {
+		t.Fatal(err)
+	}
 	return m
 }
 
@@ -87,7 +103,9 @@ type query struct {
 	time       time.Duration
 	clock      string // of time
 	start, end int64  // ns on the clock of the events
-	tid        uint32
+	tid        uint32 // of the thread that began it
+	endTid     uint32 // that answered
+	parts      int
 }
 
 var (
@@ -154,6 +172,8 @@ func (r *recorder) queries(filter ...string) (executed, prepared []query) {
 				Duration                         int64 `json:"duration_ns"`
 				Clock                            string
 				Tid                              uint32
+				EndTid                           uint32 `json:"end_tid"`
+				Parts                            int
 			}
 		}
 	}
@@ -164,7 +184,7 @@ func (r *recorder) queries(filter ...string) (executed, prepared []query) {
 				r.t.Errorf("%q: %d bytes of text", e.Text, e.Length)
 			}
 			_, connection, _ := strings.Cut(e.Connection, ":")
-			q := query{e.Text, connection, e.User, e.Database, time.Duration(e.Duration), e.Clock, e.Start, e.End, e.Tid}
+			q := query{e.Text, connection, e.User, e.Database, time.Duration(e.Duration), e.Clock, e.Start, e.End, e.Tid, e.EndTid, e.Parts}
 			if strings.HasPrefix(g.Group, "prepare: ") {
 				prepared = append(prepared, q)
 			} else {
@@ -192,7 +212,11 @@ $z->execute(0.05); $z->fetchall_arrayref;
 
 // Sessions of users of their own run at once, each with so many pairs of statements,
 // and all of it some times over.
-const sessions, pairs, repeats = 16, 15, 3
+const (
+	sessions, pairs, repeats = 16, 15, 3
+
+	statements = 1 + 2*pairs + 1 // of a session
+)
 
 // perlStatements are those of perlPrepared: the ones that connecting makes, too.
 const perlStatements = 4 + 2*20 + 1
@@ -203,20 +227,7 @@ const perlStatements = 4 + 2*20 + 1
 // prepared statements through libmariadb.
 func TestMariaDB(t *testing.T) {
 	kerneltest.Require(t)
-	m := startMariaDB(t)
-	var setup strings.Builder
-	setup.WriteString("CREATE DATABASE t; USE t; CREATE TABLE a (id INT PRIMARY KEY, b VARBINARY(100));\n")
-	for i := range sessions {
-		fmt.Fprintf(&setup, "CREATE USER user%d@localhost; GRANT ALL ON t.* TO user%d@localhost;\n", i, i)
-	}
-	setup.WriteString("DELIMITER //\nCREATE PROCEDURE p() BEGIN SELECT 1; SELECT SLEEP(0.01); SELECT 2; END//\n")
-	if _, err := m.sql(setup.String()); err != nil {
-		t.Fatal(err)
-	}
-	m.settle()
-	if err := os.Truncate(m.slow, 0); err != nil {
-		t.Fatal(err)
-	}
+	m := startMariaDB(t, nil)
 	r := recordNow(t, "-e", "mysql")
 	told := map[string]string{}
 	for range repeats {
@@ -228,10 +239,64 @@ func TestMariaDB(t *testing.T) {
 	}
 	m.settle()
 	r.stop()
-	if len(told) != repeats*sessions {
-		t.Fatalf("connections %v", told)
+	executed, prepared, connections := m.check(r, told)
+	if len(told) != repeats*sessions || connections != repeats*(sessions+2) || len(executed) != repeats*(sessions*statements+3+perlStatements) ||
+		len(prepared) != repeats*3 {
+		t.Errorf("%d connections, %d statements, %d prepared", connections, len(executed), len(prepared))
 	}
-	m.check(r, told)
+}
+
+// TestMariaDBPool: the same of a pool of threads, of which few serve the sessions in
+// turns. What waits for the disk is interrupted and resumed, and is one query all the same.
+func TestMariaDBPool(t *testing.T) {
+	kerneltest.Require(t)
+	disk := kerneltest.Build(t, apps+"slowdisk.c", "-shared", "-fPIC")
+	m := startMariaDB(t, []string{"LD_PRELOAD=" + disk}, "--thread-handling=pool-of-threads", "--thread-pool-size=2", "--thread-pool-max-threads=6",
+		"--innodb-flush-log-at-trx-commit=1")
+	r := recordNow(t, "-e", "mysql")
+	told := map[string]string{}
+	m.run(t, told)
+	m.settle()
+	r.stop()
+	executed, _, connections := m.check(r, told)
+	if len(told) != sessions || connections != sessions || len(executed) != sessions*statements {
+		t.Errorf("%d connections, %d statements", connections, len(executed))
+	}
+	interrupted, moved := 0, 0
+	threads, served := map[string]map[uint32]bool{}, map[uint32]map[string]bool{}
+	for _, q := range executed {
+		if q.parts > 1 {
+			interrupted++
+		}
+		if q.tid != q.endTid {
+			moved++
+			if q.parts < 2 {
+				t.Errorf("%+v is of two threads and was not interrupted", q)
+			}
+		}
+		if threads[q.connection] == nil {
+			threads[q.connection] = map[uint32]bool{}
+		}
+		for _, tid := range []uint32{q.tid, q.endTid} {
+			threads[q.connection][tid] = true
+			if served[tid] == nil {
+				served[tid] = map[string]bool{}
+			}
+			served[tid][q.connection] = true
+		}
+	}
+	byConnection, byThread := 0, 0
+	for _, set := range threads {
+		byConnection = max(byConnection, len(set))
+	}
+	for _, set := range served {
+		byThread = max(byThread, len(set))
+	}
+	t.Logf("%d threads served up to %d connections each, and a connection had up to %d of them; %d statements were interrupted, %d resumed by another thread",
+		len(served), byThread, byConnection, interrupted, moved)
+	if byThread < 2 || byConnection < 2 || interrupted == 0 || moved == 0 || len(served) >= sessions {
+		t.Error("the pool is none, or is told of as none")
+	}
 }
 
 // run has sessions work at once. Each asks the server who it is, and told is the user
@@ -267,7 +332,7 @@ func (m *mariadb) run(t *testing.T, told map[string]string) {
 
 // check holds the queries of each connection against the slow log, one by one in
 // their order.
-func (m *mariadb) check(r *recorder, told map[string]string) {
+func (m *mariadb) check(r *recorder, told map[string]string) (executed, prepared []query, connections int) {
 	t := m.t
 	t.Helper()
 	truth := map[string][]query{}
@@ -280,7 +345,7 @@ func (m *mariadb) check(r *recorder, told map[string]string) {
 		}
 		truth[q.connection] = append(truth[q.connection], q)
 	}
-	executed, prepared := r.queries("--pid", fmt.Sprint(m.pid())) // another server may run
+	executed, prepared = r.queries("--pid", fmt.Sprint(m.pid())) // another server may run
 	got := map[string][]query{}
 	for _, q := range executed {
 		got[q.connection] = append(got[q.connection], q)
@@ -303,10 +368,8 @@ func (m *mariadb) check(r *recorder, told map[string]string) {
 			d.add(t, fmt.Sprintf("%s's statement %d, %q", w.user, i, w.text), g, w)
 		}
 	}
-	if len(truth) != repeats*(sessions+2) || len(d.list) != repeats*(sessions*(2*pairs+2)+3+perlStatements) || len(prepared) != repeats*3 {
-		t.Errorf("%d connections, %d statements, %d prepared", len(truth), len(d.list), len(prepared))
-	}
 	d.tell(t)
+	return executed, prepared, len(truth)
 }
 
 // deviations are how much longer queries took by tcap's own clock than the server says:
