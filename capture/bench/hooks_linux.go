@@ -22,7 +22,7 @@ import (
 
 // emptyHooks is the load with programs that do nothing at the hooks of the tcp
 // pack: what the kernel charges for them.
-func (b *bench) emptyHooks(l load) (rate float64, err error) {
+func (b *bench) emptyHooks(l load) (r rates, err error) {
 	var links []io.Closer
 	defer func() {
 		for _, l := range links {
@@ -32,11 +32,11 @@ func (b *bench) emptyHooks(l load) (rate float64, err error) {
 	for _, h := range tcp.Hooks {
 		l, err := attachNothing(h)
 		if err != nil {
-			return 0, err
+			return rates{}, err
 		}
 		links = append(links, l)
 	}
-	return l.run()
+	return l.twice()
 }
 
 func attachNothing(h tcp.Hook) (io.Closer, error) {

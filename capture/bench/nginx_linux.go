@@ -56,7 +56,8 @@ func (l load) measure() (rate float64, cpu time.Duration, err error) {
 
 // nginx is the throughput of a real server, recorded and not. The floor are
 // empty programs at the same hooks, with nobody who reads anything. The best
-// rounds are told beside the medians: other load only ever takes away.
+// rounds are told beside the medians: other load only ever takes away. Each side has
+// the load twice: in its first second a recording touches its memory for the first time.
 func (b *bench) nginx() error {
 	for _, tool := range []string{"nginx", "ab", "wrk"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -75,29 +76,32 @@ func (b *bench) nginx() error {
 	}
 	for _, l := range loads {
 		sides := []*webSide{
-			{name: "unrecorded", run: l.run},
-			{name: "floor: empty programs at the same hooks", run: func() (float64, error) { return b.emptyHooks(l) }},
-			{name: "recorded, the whole machine", run: func() (float64, error) { return b.recorded(l) }},
-			{name: "recorded, -p nginx", run: func() (float64, error) { return b.recorded(l, pids...) }},
-			{name: "recorded, -p nginx -e nginx", run: func() (float64, error) { return b.recorded(l, append([]string{"-e", "nginx"}, pids...)...) }},
+			{name: "unrecorded", run: l.twice},
+			{name: "floor: empty programs at the same hooks", run: func() (rates, error) { return b.emptyHooks(l) }},
+			{name: "recorded, the whole machine", run: func() (rates, error) { return b.recorded(l) }},
+			{name: "recorded, -p nginx", run: func() (rates, error) { return b.recorded(l, pids...) }},
+			{name: "recorded, -p nginx -e nginx", run: func() (rates, error) { return b.recorded(l, append([]string{"-e", "nginx"}, pids...)...) }},
 		}
 		for range b.rounds {
 			for _, s := range sides {
-				rate, err := s.run()
+				r, err := s.run()
 				if err != nil {
 					return fmt.Errorf("%s: %s: %w", l.name, s.name, err)
 				}
-				s.rates = append(s.rates, rate)
+				s.first, s.later = append(s.first, r.first), append(s.later, r.later)
 			}
 		}
-		plain, best := median(sides[0].rates), slices.Max(sides[0].rates)
-		b.row(l.name, "%.0f requests a second unrecorded, %.0f in the best round", plain, best)
+		plain := sides[0]
+		b.row(l.name, "%.0f requests a second unrecorded, %.0f in the best round", median(plain.later), slices.Max(plain.later))
 		for _, s := range sides[1:] {
-			m, top := median(s.rates), slices.Max(s.rates)
-			b.row("  "+s.name, "%.0f: %.3f; in the best round %.0f: %.3f", m, m/plain, top, top/best)
+			b.row("  "+s.name, "%.0f: %.3f, %.3f in the best round; at first %.3f", median(s.later), median(s.later)/median(plain.later),
+				slices.Max(s.later)/slices.Max(plain.later), median(s.first)/median(plain.first))
 		}
 	}
-	return b.breakdown(loads[0], pids)
+	if err := b.breakdown("the whole machine", loads[0], pids); err != nil {
+		return err
+	}
+	return b.breakdown("-p nginx -e nginx", loads[0], pids, append([]string{"-e", "nginx"}, pids...)...)
 }
 
 // family is -p for a process and for each of its children, which do nginx's work.
@@ -131,9 +135,19 @@ func cpuTimes(flags []string) (sum time.Duration, err error) {
 
 // A webSide is one way to serve the same load.
 type webSide struct {
-	name  string
-	run   func() (float64, error)
-	rates []float64
+	name         string
+	run          func() (rates, error)
+	first, later []float64
+}
+
+// rates are those of a load and of the same right after it.
+type rates struct{ first, later float64 }
+
+func (l load) twice() (r rates, err error) {
+	if r.first, err = l.run(); err == nil {
+		r.later, err = l.run()
+	}
+	return r, err
 }
 
 // serve starts nginx.
@@ -169,17 +183,17 @@ func waitServer(url string) error {
 }
 
 // recorded is the load while tcap records.
-func (b *bench) recorded(l load, flags ...string) (float64, error) {
+func (b *bench) recorded(l load, flags ...string) (rates, error) {
 	_, stop, err := b.startNginxRecorder(flags...)
 	if err != nil {
-		return 0, err
+		return rates{}, err
 	}
-	rate, err := l.run()
+	r, err := l.twice()
 	if err := errors.Join(err, stop()); err != nil {
-		return 0, err
+		return rates{}, err
 	}
 	_, err = b.look("nginx")
-	return rate, err
+	return r, err
 }
 
 func (b *bench) startNginxRecorder(flags ...string) (pid int, stop func() error, err error) {
@@ -194,17 +208,21 @@ func (b *bench) startNginxRecorder(flags ...string) (pid int, stop func() error,
 // breakdown is where the time of a recorded request goes: in the server and the
 // client, in the programs that run within them, by the kernel's own measuring
 // (which costs some 50 ns a run itself), and in the recorder. Unlike a rate,
-// these are right on a busy machine, too, in proportion to each other.
-func (b *bench) breakdown(l load, server []string) error {
+// these are right on a busy machine, too, in proportion to each other. The load
+// before, which is not measured, is the one that touches memory for the first time.
+func (b *bench) breakdown(what string, l load, server []string, flags ...string) error {
+	rec, stop, err := b.startNginxRecorder(flags...)
+	if err != nil {
+		return err
+	}
+	if _, err := l.run(); err != nil {
+		return errors.Join(err, stop())
+	}
 	stats, err := enableStats()
 	if err != nil {
-		return err
+		return errors.Join(err, stop())
 	}
 	defer stats.Close()
-	rec, stop, err := b.startNginxRecorder()
-	if err != nil {
-		return err
-	}
 	before, errBefore := cpuTime(rec)
 	servedBefore, errServed := cpuTimes(server)
 	_, client, errRun := l.measure()
@@ -223,7 +241,7 @@ func (b *bench) breakdown(l load, server []string) error {
 	if err != nil {
 		return err
 	}
-	b.row("where it goes, a request", "%.1f events in the file, %.0f bytes", float64(i.Events)/n, float64(i.File.Bytes)/n)
+	b.row("where it goes, a request, "+what, "%.1f events in the file, %.0f bytes", float64(i.Events)/n/2, float64(i.File.Bytes)/n/2)
 	var inPrograms time.Duration
 	for _, p := range programs {
 		inPrograms += p.spent

@@ -59,13 +59,13 @@ func (b *bench) redis() error {
 		return err
 	}
 	pid := server.Process.Pid
-	sides := []*webSide{
+	sides := []*redisSide{
 		{name: "unrecorded", run: redisRate},
 		{name: "floor: empty programs at the same places", run: func() (float64, error) { return redisFloor(exe, pid) }},
 		{name: "tcap -e redis, each command there and none lost", run: func() (float64, error) { return b.redisRecorded(pid) }},
 	}
 	if _, err := exec.LookPath("bpftrace"); err == nil {
-		sides = append(sides, &webSide{name: "bpftrace, printing the same", run: func() (float64, error) { return redisScripted(exe, pid) }})
+		sides = append(sides, &redisSide{name: "bpftrace, printing the same", run: func() (float64, error) { return redisScripted(exe, pid) }})
 	}
 	for range b.rounds {
 		for _, s := range sides {
@@ -87,6 +87,13 @@ func (b *bench) redis() error {
 		b.row(s.name, "%.0f commands a second, +%.0f ns each: %.2f times the floor", slices.Max(s.rates), ns-plain, (ns-plain)/floor)
 	}
 	return nil
+}
+
+// A redisSide is one way to have the commands executed.
+type redisSide struct {
+	name  string
+	run   func() (float64, error)
+	rates []float64
 }
 
 // answers waits until something listens.
