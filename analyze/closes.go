@@ -21,9 +21,8 @@ INITIATOR is who ended it first: the application that owned it, its peer, or the
 kernel (a timeout, ss -K, the death of the process). FUNCTION is the application's
 own call that closed its side: one of its functions where a pack recorded them
 (-e nginx), else the system call. DELAY runs from the entry of that call to the
-kernel's change of state. Calls are joined to changes by thread and time: the
-change happens inside the call, so descriptors and pointers that are used again
-cannot mislead. IDLE is how long no payload had gone either way before the end.
+kernel's change of state, which happens inside the call and in its thread: so
+descriptors and pointers that are used again cannot mislead. IDLE is how long no payload had gone either way before the end.
 
 REASON is keepalive_timeout or idle_timeout where the application closed after so
 long a silence (--idle); docs/analyze.md lists all.`,
@@ -47,8 +46,11 @@ type closesOptions struct {
 }
 
 // roleClose is the role of probes on functions by which an application closes a
-// connection.
-const roleClose = "close"
+// connection, and closeFd the argument of one that tells its descriptor.
+const (
+	roleClose = "close"
+	closeFd   = "fd"
+)
 
 // Run makes one pass. Like that of tcp it reads all events whatever the filter
 // says, which selects by owner and by life.
@@ -106,7 +108,7 @@ func (r *closesResult) collect(t *tcpTracker, j *closeJoin, view *tcpView, f for
 	})
 	calls := j.join(ended)
 	for _, c := range ended {
-		row := newCloseRow(view, c, calls[c], r.opt.idle)
+		row := newCloseRow(view, c, calls[c], j.functions(calls[c]), r.opt.idle)
 		if (r.opt.initiator.is == "" || r.opt.initiator.is == row.Initiator) &&
 			(len(r.opt.reasons.are) == 0 || slices.Contains(r.opt.reasons.are, row.Reason)) {
 			r.rows = append(r.rows, row)

@@ -12,8 +12,13 @@ import (
 // The kernel changes a connection's state inside the call of the thread that
 // closes it. So a call and a change belong together if they are the same
 // thread's and the change lies between the call's entry and its return. Neither
-// a descriptor nor the address of the program's own record of a connection is
-// asked for: both are used again by the next connection.
+// a descriptor nor the address of the program's own record of a connection tells
+// that: both are used again by the next connection.
+//
+// A return costs the program a second trap, and is not needed where the entry says
+// by its argument fd which descriptor the function will close: it closes what had
+// that descriptor at the entry already. What is closed otherwise, be it by the same
+// thread and next, has another, or has it since later.
 type closeJoin struct {
 	r     *format.Reader
 	buf   format.Call
@@ -24,8 +29,11 @@ type closeThread struct{ pid, tid uint32 }
 
 // A closeCall is a call of a function whose probe has the role close.
 type closeCall struct {
-	entry, end int64 // ns; end is maxTime where the return was not probed
+	entry, end int64 // ns; end is maxTime where nothing tells of it
+	returned   bool  // the return was seen
+	fd         int64 // -1 where it does not tell
 	probe      format.ProbeID
+	caller     format.StackID
 }
 
 func newCloseJoin(r *format.Reader) *closeJoin {
@@ -37,10 +45,13 @@ func (j *closeJoin) call(e *format.Event) {
 		return // one that cannot be read is a matter of print and verify
 	}
 	c := &j.buf
-	call := closeCall{c.Entry, c.Return, c.ID}
+	call := closeCall{entry: c.Entry, end: c.Return, returned: true, fd: -1, probe: c.ID, caller: c.Stack}
+	if fd, ok := c.Int(closeFd); ok && fd >= 0 {
+		call.fd = fd
+	}
 	switch c.Outcome {
 	case format.CallEntered, format.CallUnfinished:
-		call.end = maxTime
+		call.end, call.returned = maxTime, false
 	case format.CallUnentered:
 		return
 	}
@@ -92,8 +103,15 @@ func boundEntries(calls []closeCall) {
 	}
 }
 
+// mayClose reports whether a call without a known return can have closed the
+// connection. Where either does not tell of a descriptor, it may.
+func (call *closeCall) mayClose(c *tcpConn) bool {
+	return call.fd < 0 || c.fd == 0 || call.fd == int64(c.fd)-1 && call.entry >= c.owned
+}
+
 // joinThread sweeps over one thread's calls and changes, both by time. A call
-// without a known return belongs to the first change after it only.
+// without a known return belongs to the first change after it only, of those that
+// it may have caused.
 func joinThread(calls []closeCall, conns []*tcpConn, out map[*tcpConn][]closeCall) {
 	var open []closeCall
 	at := 0
@@ -104,14 +122,32 @@ func joinThread(calls []closeCall, conns []*tcpConn, out map[*tcpConn][]closeCal
 		}
 		kept := open[:0]
 		for _, call := range open {
-			if call.end < c.acted {
-				continue
-			}
-			out[c] = append(out[c], call)
-			if call.end != maxTime {
+			switch {
+			case call.end < c.acted:
+			case call.returned:
+				out[c] = append(out[c], call)
 				kept = append(kept, call)
+			case call.mayClose(c):
+				out[c] = append(out[c], call)
+			case call.fd != int64(c.fd)-1:
+				kept = append(kept, call) // it may close another one on its way
 			}
 		}
 		open = kept
 	}
+}
+
+// functions are those that closed a connection, the outermost first, which is the
+// caller of the outermost call where that was recorded and has a name.
+func (j *closeJoin) functions(calls []closeCall) (names []string) {
+	for i, call := range calls {
+		if i == 0 && call.caller != 0 {
+			if f := j.r.Stack(call.caller, nil); len(f) > 0 && f[0].Function != "" {
+				names = append(names, f[0].Function)
+			}
+		}
+		p, _ := j.r.Probe(call.probe)
+		names = append(names, cmp.Or(p.Symbol, p.Name))
+	}
+	return names
 }

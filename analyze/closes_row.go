@@ -53,7 +53,7 @@ var closeReasons = [...]string{
 	reasonUnaccepted, reasonPeerFin, reasonPeerReset, reasonResetAfter, reasonTimeout, reasonKilled, reasonNotRecorded,
 }
 
-func newCloseRow(v *tcpView, c *tcpConn, calls []closeCall, idle time.Duration) closeRow {
+func newCloseRow(v *tcpView, c *tcpConn, calls []closeCall, functions []string, idle time.Duration) closeRow {
 	row := closeRow{tcpRow: v.row(c), Functions: []string{}}
 	row.EndedNs = c.ended() - v.start
 	row.Initiator, row.Reason = closeReason(v.judge.ending(c), c, idle)
@@ -61,7 +61,7 @@ func newCloseRow(v *tcpView, c *tcpConn, calls []closeCall, idle time.Duration) 
 		ns := c.idle &^ 1 // 1 is less than a tick
 		row.IdleNs = &ns
 	}
-	row.application(v, c, calls)
+	row.application(c, calls, functions)
 	return row
 }
 
@@ -77,7 +77,7 @@ func (c *tcpConn) ended() int64 {
 }
 
 // application tells of the call by which this side was closed, first or second.
-func (row *closeRow) application(v *tcpView, c *tcpConn, calls []closeCall) {
+func (row *closeRow) application(c *tcpConn, calls []closeCall, functions []string) {
 	if c.closer == 0 {
 		return
 	}
@@ -87,9 +87,7 @@ func (row *closeRow) application(v *tcpView, c *tcpConn, calls []closeCall) {
 	if c.act == format.ProcessKill {
 		return // it called nothing
 	}
-	for _, call := range calls {
-		row.Functions = append(row.Functions, probeFunction(v.names, call.probe))
-	}
+	row.Functions = append(row.Functions, functions...)
 	if c.act != format.ProcessOther {
 		row.Functions = append(row.Functions, processAct(c.act))
 	}
@@ -112,15 +110,6 @@ func processAct(act uint8) string {
 		return unknownKind
 	}
 	return names[act]
-}
-
-// probeFunction is the function of a probe.
-func probeFunction(names tcpNames, id format.ProbeID) string {
-	p, _ := names.Probe(id)
-	if p.Symbol != "" {
-		return p.Symbol
-	}
-	return p.Name
 }
 
 // closeReason says who brought the end about, and why.

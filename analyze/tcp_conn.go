@@ -18,6 +18,7 @@ type tcpConn struct {
 	established int64
 	closed      int64 // ->CLOSE
 	first, last int64 // events of any kind
+	owned       int64 // when fd was first told
 
 	tx, rx uint64 // payload bytes
 
@@ -31,6 +32,7 @@ type tcpConn struct {
 	resent      uint32 // tcp.retransmit events
 	srtt        uint32 // us, while data still flowed
 	minRtt      uint32 // us, smallest seen; 0 is never a real value (the kernel stores at least one tick)
+	fd          uint32 // the owner's descriptor + 1; 0 is not known
 	sinceCall   uint32 // ns from the entry of closer's call to acted
 	connErrno   uint16 // connect(2) failed with this
 	closeErr    uint16 // sk_err at ->CLOSE

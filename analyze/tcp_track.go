@@ -1,6 +1,10 @@
 package analyze
 
-import "github.com/tcap-dev/tcap/format"
+import (
+	"math"
+
+	"github.com/tcap-dev/tcap/format"
+)
 
 // tcpChunk is how many records are allocated at a time: growing one slice of a
 // million would copy them all and hold both copies.
@@ -255,6 +259,14 @@ func (t *tcpTracker) accept(c *tcpConn, e *format.Event) {
 	if c.own(e.Task, ownerAccept) {
 		c.uid = sat32(e.V[format.AcceptUid])
 	}
+	c.named(e.V[format.AcceptFd], e.Time)
+}
+
+// named takes the descriptor by which its owner knows it, and since when at the latest.
+func (c *tcpConn) named(fd uint64, at int64) {
+	if c.fd == 0 && fd < math.MaxInt32 {
+		c.fd, c.owned = uint32(fd)+1, at
+	}
 }
 
 func (t *tcpTracker) snapshot(c *tcpConn, e *format.Event) {
@@ -282,6 +294,7 @@ func (t *tcpTracker) snapshot(c *tcpConn, e *format.Event) {
 	if v[format.SnapshotWhen] == format.SnapshotEnd {
 		c.flags |= tcpSnapEnd
 	}
+	c.named(v[format.SnapshotFd], e.Time)
 	c.count(v[format.SnapshotTx], v[format.SnapshotRx], v[format.SnapshotRetransmits], v[format.SnapshotMinRtt])
 	if s := sat32(v[format.SnapshotSrtt]); s != 0 {
 		c.srtt = s

@@ -209,7 +209,7 @@ func TestLike(t *testing.T) {
 		t.Fatal(err)
 	}
 	requests, err := Load("nginx-requests")
-	if err != nil || len(requests.probes) != len(nginx.probes)+1 || !requests.OnRequest() || nginx.OnRequest() {
+	if err != nil || len(requests.probes) != len(nginx.probes)+2 || !requests.OnRequest() || nginx.OnRequest() {
 		t.Errorf("nginx-requests has %+v, %v, nginx %+v", requests, err, nginx)
 	}
 	// One's own file may have the name of the pack that it is like; files may not be

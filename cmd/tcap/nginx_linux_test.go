@@ -115,20 +115,20 @@ func (c *client) times() int {
 }
 
 var nginxClients = []client{
-	{"keep-alive that runs out", "application", "keepalive_timeout", "ngx_", func(c net.Conn) error {
+	{"keep-alive that runs out", "application", "keepalive_timeout", "ngx_http_close_connection", func(c net.Conn) error {
 		if err := request(c, "/file", ""); err != nil {
 			return err
 		}
 		return untilEnd(c)
 	}},
-	{"Connection: close", "application", "app_close", "ngx_", func(c net.Conn) error {
+	{"Connection: close", "application", "app_close", "ngx_http_close_connection", func(c net.Conn) error {
 		if err := request(c, "/file", "Connection: close\r\n"); err != nil {
 			return err
 		}
 		return untilEnd(c)
 	}},
-	{"no request", "application", "idle_timeout", "ngx_", untilEnd},
-	{"client closes first", "peer", "peer_fin", "ngx_", func(c net.Conn) error {
+	{"no request", "application", "idle_timeout", "ngx_http_close_connection", untilEnd},
+	{"client closes first", "peer", "peer_fin", "ngx_http_close_connection", func(c net.Conn) error {
 		for range 3 {
 			if err := request(c, "/file", ""); err != nil {
 				return err
@@ -136,14 +136,14 @@ var nginxClients = []client{
 		}
 		return nil
 	}},
-	{"client closes at once", "peer", "peer_fin", "ngx_", func(net.Conn) error { return nil }},
+	{"client closes at once", "peer", "peer_fin", "ngx_http_close_connection", func(net.Conn) error { return nil }},
 	{"client resets", "peer", "peer_reset", "", func(c net.Conn) error {
 		if err := request(c, "/file", ""); err != nil {
 			return err
 		}
 		return c.(*net.TCPConn).SetLinger(0)
 	}},
-	{"client shuts down", "peer", "peer_fin", "ngx_", func(c net.Conn) error {
+	{"client shuts down", "peer", "peer_fin", "ngx_http_close_connection", func(c net.Conn) error {
 		if err := request(c, "/file", ""); err != nil {
 			return err
 		}
@@ -152,16 +152,16 @@ var nginxClients = []client{
 		}
 		return untilEnd(c)
 	}},
-	{"no keep-alive", "application", "app_close", "ngx_", func(c net.Conn) error {
+	{"no keep-alive", "application", "app_close", "ngx_http_close_connection", func(c net.Conn) error {
 		if err := request(c, "/file", ""); err != nil {
 			return err
 		}
 		return untilEnd(c)
 	}},
-	{"upstream that waits", "application", "app_close", "ngx_", throughUpstream("/up/waits")},
-	{"upstream that closes", "application", "app_close", "ngx_", throughUpstream("/up/closes")},
-	{"upstream that resets", "application", "app_close", "ngx_", throughUpstream("/up/resets")},
-	{"upstream that is silent", "application", "app_close", "ngx_", throughUpstream("/up/silent")},
+	{"upstream that waits", "application", "app_close", "ngx_http_close_connection", throughUpstream("/up/waits")},
+	{"upstream that closes", "application", "app_close", "ngx_http_close_connection", throughUpstream("/up/closes")},
+	{"upstream that resets", "application", "app_close", "ngx_http_close_connection", throughUpstream("/up/resets")},
+	{"upstream that is silent", "application", "app_close", "ngx_http_close_connection", throughUpstream("/up/silent")},
 }
 
 // throughUpstream asks for what comes from the upstream, whatever that does.
