@@ -102,7 +102,7 @@ func (q *query) finish() {
 		q.server = serverTime{}
 		q.server.add(q.executed)
 	}
-	if q.duration = q.end - q.start; q.server.usable(q.start) {
+	if q.duration = max(q.end-q.start, 0); q.server.usable(q.start) {
 		q.duration, q.byServer = q.server.sum, true
 	}
 }

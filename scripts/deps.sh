@@ -17,7 +17,7 @@ packages() {
 	# supported, and stopped by gdb to compare stacks; iproute2 makes the network namespaces of the TCP tests.
 	test)     echo binutils xz-utils systemtap-sdt-dev clang gcc g++ gdb rustc libc6-dev libc6-dbg musl-tools libjemalloc-dev \
 	               libgoogle-perftools-dev libmimalloc-dev iproute2 procps valgrind heaptrack qemu-user-static \
-	               nginx-light redis-server mariadb-server libdbd-mariadb-perl perl ;;
+	               nginx-light redis-server mariadb-server libdbd-mariadb-perl libmariadb-dev perl ;;
 	demo)     echo gcc libc6-dev ;;
 	bench)    echo gcc libc6-dev bpftrace heaptrack perl redis-server nginx-light apache2-utils wrk ;;
 	# qemu-system-common brings virtiofsd on Debian 12.
