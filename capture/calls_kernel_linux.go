@@ -96,7 +96,7 @@ func (c *callProbes) findTracepoints(spec *Probe) ([]*callSite, error) {
 		}
 		program, err := call.Compile(spec.Decl, tracepointSite(fields))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("tracepoint %s:%s: %w", n[0], n[1], err)
 		}
 		sites = append(sites, &callSite{spec: spec, program: program, symbol: n[0] + ":" + n[1], shared: len(names) > 1})
 	}

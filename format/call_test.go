@@ -15,7 +15,7 @@ import (
 const callTrace = `probe {"name":"mysql.dispatch","pack":"mysql","role":"query","args":[{"name":"cmd","type":"u32"},{"name":"sql","type":"buf"},{"name":"thd","type":"ptr"},{"name":"rc","type":"i32"},{"name":"more","type":"bool"},{"name":"peer","type":"ipaddr"},{"name":"fn","type":"sym"}]}
 0.000001500 9/10@9 mariadbd call probe=mysql.dispatch outcome=returned duration=500 depth=1 faults=0x0 stack=dispatch;main cmd=3 sql="select \"1;2\"\n" thd=0x7f00 rc=-1 more=true peer=10.0.0.1 fn=do_command
 0.000001600 9/10@9 mariadbd call probe=mysql.dispatch outcome=left duration=70 depth=2 faults=0x43 cmd=? sql=? thd=0x0 rc=0 more=false peer=::1 fn=?
-0.000001700 9/10@9 mariadbd call probe=mysql.dispatch outcome=unfinished duration=0 depth=1 faults=0x200000000 cmd=3 sql="select 'aaa"+70000+ thd=0x0 rc=0 more=7 peer="\x01\x02" fn=0x0
+0.000001700 9/10@9 mariadbd call probe=mysql.dispatch outcome=unfinished duration=0 depth=1 faults=0x200000000 cmd=3 sql="select 'aaa"+70000+ thd=0x0 rc=0 more=true peer="\x01\x02" fn=0x0
 0.000001800 9/10@9 mariadbd call outcome=returned duration=0 depth=0 faults=0x0 args="\x01"
 `
 

@@ -38,8 +38,8 @@ func appendArg(buf []byte, r *Reader, t ArgType, a *Arg) []byte {
 	switch {
 	case a.Fault:
 		return append(buf, '?')
-	case t == ArgBool && a.Num <= 1:
-		return strconv.AppendBool(buf, a.Num == 1)
+	case t == ArgBool: // whatever is not 0, as in C
+		return strconv.AppendBool(buf, a.Num != 0)
 	case t == ArgPtr:
 		return strconv.AppendUint(append(buf, "0x"...), a.Num, 16)
 	case t == ArgSym:

@@ -92,6 +92,25 @@ func (t ArgType) IsText() bool { return argClasses[t] == classText }
 // Signed reports whether Arg.Num is a two's complement.
 func (t ArgType) Signed() bool { return argClasses[t] == classSigned }
 
+// Range returns the least and the greatest number of type t.
+func (t ArgType) Range() (least int64, most uint64) {
+	bits := 64
+	switch t {
+	case ArgBool:
+		bits = 1
+	case ArgU8, ArgI8:
+		bits = 8
+	case ArgU16, ArgI16:
+		bits = 16
+	case ArgU32, ArgI32:
+		bits = 32
+	}
+	if t.Signed() {
+		return -1 << (bits - 1), 1<<(bits-1) - 1
+	}
+	return 0, ^uint64(0) >> (64 - bits)
+}
+
 // MaxArgs bounds the arguments of a probe.
 const MaxArgs = 32
 

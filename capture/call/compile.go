@@ -129,15 +129,13 @@ func (c *compiler) argument(a *declare.Arg) error {
 		}
 	}
 	t, v, limit := a.Type, a.Value, a.Limit
-	if a.Bare && v.Base == declare.BaseField {
-		op, err := c.site.Field(v.Name)
-		if err != nil {
-			return c.fail(v.Col, "%v", err)
+	if a.Bare {
+		var err error
+		if t, err = c.typeHere(&v, t); err != nil {
+			return err
 		}
-		if t = op.natural(); t.IsText() {
-			limit, v.Type = declare.DefaultText, format.ArgU64
-		} else {
-			v.Type = t
+		if v.Base == declare.BaseField && t.IsText() {
+			limit = declare.DefaultText
 		}
 	}
 	i, err := c.fetch(&v, t.IsText())
@@ -167,6 +165,25 @@ func (c *compiler) argument(a *declare.Arg) error {
 	}
 	c.p.Args = append(c.p.Args, format.Argument{Name: a.Name, Type: t, Expr: expr})
 	return nil
+}
+
+// typeHere gives a value that was declared without a type the one that it has at
+// this place, and returns it: that of a field, or of an argument of a mark. t is its
+// type otherwise.
+func (c *compiler) typeHere(v *declare.Value, t format.ArgType) (format.ArgType, error) {
+	if len(v.Steps) > 0 || v.Base != declare.BaseField && v.Base != declare.BaseArg {
+		return t, nil
+	}
+	op, err := c.operand(v)
+	if err != nil {
+		return t, c.fail(v.Col, "%v", err)
+	}
+	if t = op.natural(); t.IsText() {
+		v.Type = format.ArgU64
+	} else {
+		v.Type = t
+	}
+	return t, nil
 }
 
 // number adds the fetch of a number that is not recorded.
@@ -352,22 +369,26 @@ func (c *compiler) cond(d *declare.Cond) error {
 }
 
 func (c *compiler) comparison(d *declare.Cond, t *bpf.RawTerm) error {
+	v := d.Value
+	is := v.Type
+	if d.Bare {
+		var err error
+		if is, err = c.typeHere(&v, is); err != nil {
+			return err
+		}
+	}
 	var fetch int
 	if d.Arg >= 0 && !d.IsText {
 		fetch = c.p.fetch[d.Arg]
 	} else {
 		var err error
-		if fetch, err = c.fetch(&d.Value, d.IsText); err != nil {
+		if fetch, err = c.fetch(&v, d.IsText); err != nil {
 			return err
 		}
 	}
 	t.Fetch = uint8(fetch)
 	if !d.IsText {
-		t.Mask, t.Value = d.Mask, d.Number
-		if d.Value.Type.Signed() {
-			t.IsSigned = 1
-		}
-		return nil
+		return c.compareNumber(d, is, t)
 	}
 	if c.words == maxWords {
 		return c.fail(d.Col, "a filter can compare with %d texts", maxWords)
@@ -381,5 +402,28 @@ func (c *compiler) comparison(d *declare.Cond, t *bpf.RawTerm) error {
 		c.p.Raw.Word[c.words][i] = int8(d.Text[i])
 	}
 	c.words++
+	return nil
+}
+
+// compareNumber is a comparison with a number, of a value of this type.
+func (c *compiler) compareNumber(d *declare.Cond, is format.ArgType, t *bpf.RawTerm) error {
+	if is.IsText() {
+		return c.fail(d.Col, `%s is a text here; it is compared by == "..." or != "..."`, d.Value.String())
+	}
+	if why := d.Nonsense(is); why != "" {
+		return c.fail(d.NumberCol, "%s", why)
+	}
+	t.Mask, t.Value = d.Mask, d.Number
+	switch {
+	case is.Signed():
+		t.IsSigned = 1
+	case is == format.ArgBool && d.Mask == ^uint64(0) && d.Number == 1:
+		// Whatever is not 0 is true.
+		t.Value = 0
+		t.Op = uint8(ops[map[declare.Op]declare.Op{
+			declare.OpEQ: declare.OpNE, declare.OpNE: declare.OpEQ, declare.OpLT: declare.OpEQ,
+			declare.OpLE: declare.OpGE, declare.OpGT: declare.OpLT, declare.OpGE: declare.OpNE,
+		}[d.Op]])
+	}
 	return nil
 }

@@ -128,6 +128,9 @@ type Cond struct {
 	Value       Value // of a comparison
 	Mask        uint64
 	Number      uint64 // to compare with; two's complement
+	Negative    bool   // Number is
+	NumberCol   int    // where it is, 0 when there is none
+	Bare        bool   // no type was said
 	Text        string // to compare with, if IsText
 	IsText      bool
 	Arg         int // the argument whose value is compared; -1 when it is none
@@ -266,7 +269,7 @@ func (c *Cond) String() string {
 	case c.Mask != ^uint64(0):
 		s = fmt.Sprintf("%s & %#x", s, c.Mask)
 	}
-	if c.Value.Type.Signed() {
+	if c.Negative {
 		return fmt.Sprintf("%s %s %d", s, c.Op, int64(c.Number))
 	}
 	return fmt.Sprintf("%s %s %d", s, c.Op, c.Number)

@@ -1,6 +1,7 @@
 package declare
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/tcap-dev/tcap/format"
@@ -148,9 +149,9 @@ func (p *parser) operand(c *Cond) (text bool) {
 		}
 		p.at += len(word)
 		if a.Type == format.ArgBuf || a.Type == format.ArgIPAddr {
-			p.fail(start, "%s is a %s: a filter compares numbers and str", word, a.Type)
+			p.fail(start, "%s is of type %s: a filter compares numbers and str", word, a.Type)
 		}
-		c.Value, c.Arg = a.Value, i
+		c.Value, c.Arg, c.Bare = a.Value, i, a.Bare
 		return a.Type == format.ArgStr
 	}
 	p.skip()
@@ -159,12 +160,12 @@ func (p *parser) operand(c *Cond) (text bool) {
 		var a Arg
 		p.typed(&a)
 		if a.Type == format.ArgBuf || a.Type == format.ArgIPAddr {
-			p.fail(at, "a filter compares numbers and str, not a %s", a.Type)
+			p.fail(at, "a filter compares numbers and str, not %s", a.Type)
 		}
-		c.Value = a.Value
+		c.Value, c.Bare = a.Value, a.Bare
 		return a.Type == format.ArgStr
 	}
-	c.Value = p.value(false)
+	c.Value, c.Bare = p.value(false), true
 	t := natural(&c.Value)
 	p.typeValue(&c.Value, t, at)
 	return t == format.ArgStr
@@ -213,18 +214,53 @@ func (p *parser) compareNumber(c *Cond) {
 	if p.peek() == '"' {
 		p.fail(at, "%s is a number; say str(%s) to compare a text", c.Value.String(), c.Value.String())
 	}
+	c.NumberCol = at + 1
 	switch {
 	case p.take("true"):
 		c.Number = 1
-		return
 	case p.take("false"):
+	default:
+		n, negative := p.number("a number to compare with")
+		if c.Number, c.Negative = n, negative && n != 0; negative {
+			c.Number = -n
+		}
+		if negative && n > 1<<63 {
+			p.fail(at, "-%d is no number of 64 bits", n)
+		}
+	}
+	if c.typedAtSite(p.p.Kind) {
 		return
 	}
-	n, negative := p.number("a number to compare with")
-	if negative && !c.Value.Type.Signed() {
-		p.fail(at, "%s is unsigned and never negative; declare it as i32(...) or i64(...)", c.Value.String())
+	if why := c.Nonsense(c.Value.Type); why != "" {
+		p.fail(at, "%s", why)
 	}
-	if c.Number = n; negative {
-		c.Number = -n
+}
+
+// typedAtSite reports whether only the place tells the type of what is compared:
+// the kernel of a field, its note of a mark's argument.
+func (c *Cond) typedAtSite(k Kind) bool {
+	v := &c.Value
+	return c.Bare && len(v.Steps) == 0 && (v.Base == BaseField || v.Base == BaseArg && k == USDT)
+}
+
+// Nonsense says why a comparison with a number can only be a mistake where the value is of
+// type t, since no value of the type would pass, or all; "" when it is fine.
+func (c *Cond) Nonsense(t format.ArgType) string {
+	name := c.Value.String()
+	switch bits := c.Mask; {
+	case c.NumberCol == 0:
+		return ""
+	case bits != ^uint64(0):
+		if (c.Op == OpEQ || c.Op == OpNE) && c.Number&^bits != 0 && !c.Negative {
+			return fmt.Sprintf("of the bits %#x none makes it %#x", bits, c.Number)
+		}
+		return ""
+	case !t.Signed() && (c.Negative || c.Number == 0 && (c.Op == OpLT || c.Op == OpGE)):
+		return fmt.Sprintf("%s is unsigned and never negative; declare it as i32(...) or i64(...)", name)
 	}
+	least, most := t.Range()
+	if c.Negative && int64(c.Number) < least || !c.Negative && c.Number > most {
+		return fmt.Sprintf("%s is of type %s, which is from %d to %d", name, t, least, most)
+	}
+	return ""
 }
