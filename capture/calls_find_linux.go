@@ -247,7 +247,22 @@ func (c *callProbes) inFile(spec *Probe, f probedFile) ([]*callSite, error) {
 		cs.entry, cs.ret = e.Points(s, program.NeedsReturn())
 		sites = append(sites, cs)
 	}
-	return sites, nil
+	return sites, c.warnOfUnwinding(spec, e, symbols, program.NeedsReturn())
+}
+
+// warnOfUnwinding says that exceptions do not get past a probed return. Packs are of
+// servers that are known not to let any.
+func (c *callProbes) warnOfUnwinding(spec *Probe, e *probe.ELF, symbols []probe.Symbol, returns bool) error {
+	if !returns || spec.Pack != "" || spec.Decl.Returns {
+		return nil
+	}
+	for _, s := range symbols {
+		if e.Unwinds(s) {
+			return c.r.note(true, fmt.Sprintf("%s: an exception or panic that leaves %s while its return is probed ends the program, since no unwinder finds "+
+				"its way past the kernel's return address; a uprobe without retval or duration is safe, {returns} takes the risk", spec.title(), symbol.Demangled(s.Name)))
+		}
+	}
+	return nil
 }
 
 // functionsOf are the functions of a file that a declaration means.

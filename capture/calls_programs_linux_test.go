@@ -190,3 +190,24 @@ func TestCallsOfInlined(t *testing.T) {
 		t.Errorf("notes: %s", notes)
 	}
 }
+
+// Where an exception would end the program, as it leaves a function whose return is probed,
+// a warning says so; entries are recorded while they are thrown.
+func TestCallsThatThrow(t *testing.T) {
+	program := kerneltest.Build(t, "../testdata/programs/calls/throws.cpp", "-O1", "-lstdc++")
+	for _, c := range []struct {
+		probe, times string
+		warned       bool
+		want         []string
+	}{
+		{"uprobe:@:app::Db::fail(n=i64(arg1))", "3", false, []string{"entered depth=1 n=0", "entered depth=1 n=1", "entered depth=1 n=2"}},
+		{"uretprobe:@:app::Db::fail(n=i64(arg1))", "1", true, []string{"returned depth=1 n=0"}},
+		{"uretprobe:@:app::Db::fail(n=i64(arg1)){returns}", "1", false, []string{"returned depth=1 n=0"}},
+	} {
+		list, notes := recordCalls(t, []string{program, c.times}, c.probe)
+		sameLines(t, c.probe, only(list, "_ZN3app2Db4failEl"), c.want)
+		if strings.Contains(notes, "ends the program") != c.warned {
+			t.Errorf("%s: notes %q", c.probe, notes)
+		}
+	}
+}

@@ -41,6 +41,7 @@ type ELF struct {
 	file *elf.File
 
 	debugDirs []string // looked at before debugDir
+	unwinds   *bool    // see Unwinds; nil: not known yet
 
 	closer io.Closer
 }

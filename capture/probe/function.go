@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -27,6 +28,9 @@ func IsPattern(name string) bool { return strings.ContainsAny(name, "*?[") }
 func (e *ELF) Functions(name string) ([]Symbol, error) {
 	if !IsPattern(name) {
 		s, err := e.Lookup(name)
+		if errors.Is(err, ErrNoSymbol) && strings.Contains(name, "::") {
+			return e.Exactly(name) // as people write it
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -45,38 +49,39 @@ func (e *ELF) Functions(name string) ([]Symbol, error) {
 		}
 	}
 	if len(list) == 0 {
-		near := newNearest(strings.Trim(name, "*"))
-		if err := e.Each(func(s Symbol) bool { near.add(s.Name); return true }); err != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("find %s in %s: %w matches in %s%s", name, e.Name(), ErrNoSymbol, e.tables(), near)
+		return nil, fmt.Errorf("find %s in %s: %w matches in %s%s", name, e.Name(), ErrNoSymbol, e.tables(), e.nearest(strings.Trim(name, "*")))
 	}
 	return list, nil
 }
 
-// Exactly returns the functions of a name, as it is in the file or as people write it, each
-// place once: Go has as many of a generic function as there are kinds of arguments, and their
+// Exactly returns the functions of a name, as it is in the file or as people write it, with
+// the types of its parameters or without, each place once: Go has as many of a generic function as there are kinds of arguments, and their
 // common name, as main.Map[...], means them all.
 func (e *ELF) Exactly(name string) ([]Symbol, error) {
 	seen := map[uint64]bool{}
 	var list []Symbol
-	near := newNearest(name)
 	err := e.Each(func(s Symbol) bool {
-		switch {
-		case s.Name == name, isMangled(s.Name) && symbol.Demangled(s.Name) == name, strings.Contains(name, anyShape) && generic(s.Name) == name:
-			if !seen[s.Offset] {
-				seen[s.Offset] = true
-				list = append(list, s)
-			}
-		default:
-			near.add(s.Name)
+		if !seen[s.Offset] && isWritten(s.Name, name) {
+			seen[s.Offset] = true
+			list = append(list, s)
 		}
 		return true
 	})
 	if err == nil && len(list) == 0 {
-		err = fmt.Errorf("find %s in %s: %w in %s%s", name, e.Name(), ErrNoSymbol, e.tables(), near)
+		err = fmt.Errorf("find %s in %s: %w in %s%s", name, e.Name(), ErrNoSymbol, e.tables(), e.nearest(name))
 	}
 	return list, err
+}
+
+// isWritten reports whether a function of the file has a name that people write so.
+func isWritten(inFile, name string) bool {
+	switch {
+	case inFile == name:
+		return true
+	case isMangled(inFile):
+		return symbol.Demangled(inFile) == name || strings.Contains(name, "(") && symbol.Signature(inFile) == name
+	}
+	return strings.Contains(name, anyShape) && generic(inFile) == name
 }
 
 // anyShape stands in .gopclntab for the types that a generic function is made for.

@@ -192,10 +192,8 @@ func (e *ELF) Lookup(name string) (Symbol, error) {
 		return e.lookupAddress(name, addr)
 	}
 	var found []Symbol
-	near := newNearest(name)
 	err := e.Each(func(s Symbol) bool {
 		if s.Name != name {
-			near.add(s.Name)
 			return true
 		}
 		switch {
@@ -219,7 +217,17 @@ func (e *ELF) Lookup(name string) (Symbol, error) {
 	case err != nil:
 		return Symbol{}, err
 	}
-	return Symbol{}, fmt.Errorf("find %s in %s: %w in %s%s", name, e.Name(), ErrNoSymbol, e.tables(), near)
+	return Symbol{}, fmt.Errorf("find %s in %s: %w in %s%s", name, e.Name(), ErrNoSymbol, e.tables(), e.nearest(name))
+}
+
+// nearest returns the names in the file that are most similar to one that is not.
+func (e *ELF) nearest(name string) *nearest {
+	if strings.HasSuffix(name, ")") {
+		name, _, _ = strings.Cut(name, "(") // parameters, by which names do not differ most
+	}
+	near := newNearest(name)
+	_ = e.Each(func(s Symbol) bool { near.add(s.Name); return true }) // fewer names do not matter
+	return near
 }
 
 func (e *ELF) lookupAddress(name string, addr uint64) (Symbol, error) {
@@ -314,11 +322,22 @@ const maxNearest = 3
 
 func newNearest(want string) *nearest { return &nearest{want: want} }
 
+// add considers a name of the file. Those of C++ and Rust count as people write them,
+// and by their last part alone.
 func (n *nearest) add(name string) {
-	if len(name) > 4*len(n.want)+16 || len(name) > 256 || len(n.want) > 256 {
+	last := name
+	if isMangled(name) {
+		name = symbol.Demangled(name)
+		last = name[strings.LastIndex(name, "::")+1:]
+		last = strings.TrimPrefix(last, ":")
+	}
+	if len(last) > 4*len(n.want)+16 || len(name) > 256 || len(n.want) > 256 {
 		return
 	}
 	d := editDistance(n.want, name)
+	if last != name {
+		d = min(d, editDistance(n.want, last))
+	}
 	if strings.Contains(name, n.want) {
 		d = min(d, 2)
 	}

@@ -101,18 +101,45 @@ func (e *ELF) SwitchesStacks() string {
 	if d, err := e.Dynamic(); err == nil && d.SoName != "" {
 		return ""
 	}
+	if e.Interp() == "" && e.file.Type != elf.ET_EXEC {
+		return ""
+	}
+	return e.has(switchers)
+}
+
+// throwers are functions by which exceptions of C++ and panics of Rust begin.
+var throwers = []string{"__cxa_throw", "__cxa_rethrow", "_Unwind_RaiseException"}
+
+// Unwinds reports whether an exception may pass a function: it is one of C++ or Rust,
+// in a program or library that throws. While its return is probed, the address on the stack
+// is the kernel's, where no unwinder finds its way on: the exception finds no handler
+// beyond the function, and the program ends.
+func (e *ELF) Unwinds(s Symbol) bool {
+	if !isMangled(s.Name) {
+		return false
+	}
+	if e.unwinds == nil {
+		has := e.has(throwers) != ""
+		e.unwinds = &has
+	}
+	return *e.unwinds
+}
+
+// has returns the first of the functions that the file defines or imports, "" if
+// there is none.
+func (e *ELF) has(names []string) string {
 	wanted := map[string]bool{}
-	for _, name := range switchers {
+	for _, name := range names {
 		wanted[name] = true
 	}
 	found := ""
 	_ = e.Each(func(s Symbol) bool { // what cannot be read has no functions to probe either
-		if wanted[s.Name] && (e.Interp() != "" || e.file.Type == elf.ET_EXEC) {
+		if wanted[s.Name] {
 			found = s.Name
 		}
 		return found == ""
 	})
-	if found != "" || e.Interp() == "" {
+	if found != "" {
 		return found
 	}
 	imported, err := e.file.ImportedSymbols()

@@ -154,7 +154,11 @@ func isMangled(name string) bool {
 
 // demangled gives C++ and Rust names as people write them, without parameters.
 // Other names stay as they are.
-func demangled(name string) (out string) {
+func demangled(name string) string {
+	return demangledAs(name, demangle.NoParams, demangle.NoEnclosingParams)
+}
+
+func demangledAs(name string, options ...demangle.Option) (out string) {
 	// Go names with dots or slashes and plain C names return at once.
 	if len(name) < 2 || len(name) > maxNameBytes || name[0] != '_' {
 		return name
@@ -164,7 +168,7 @@ func demangled(name string) (out string) {
 			out = name
 		}
 	}()
-	return demangle.Filter(name, demangle.NoParams, demangle.NoEnclosingParams)
+	return demangle.Filter(name, options...)
 }
 
 // readHeaders takes what is kept for good: a few hundred bytes.

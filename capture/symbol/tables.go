@@ -45,3 +45,7 @@ func GoFunctions(f *elf.File, limit int64) ([]Symbol, error) {
 
 // Demangled gives C++ and Rust names as people write them, without parameters.
 func Demangled(name string) string { return demangled(name) }
+
+// Signature gives C++ names with the types of their parameters, and of their
+// result where the name has it, which is in templates.
+func Signature(name string) string { return demangledAs(name) }
