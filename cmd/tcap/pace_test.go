@@ -5,10 +5,15 @@ import (
 	"bytes"
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-func TestPace(t *testing.T) {
+// TestPace runs on a clock of its own, which goes on when everybody waits: on a busy
+// machine there might be nothing left to wait for.
+func TestPace(t *testing.T) { synctest.Test(t, testPace) }
+
+func testPace(t *testing.T) {
 	var out bytes.Buffer
 	buf := bufio.NewWriter(&out)
 	p := newPace(t.Context(), buf)
@@ -23,7 +28,7 @@ func TestPace(t *testing.T) {
 		}
 		buf.WriteByte('\n')
 	}
-	if took := time.Since(begun); took < 3*step {
+	if took := time.Since(begun); took != 3*step {
 		t.Errorf("it took %v, the events %v", took, 3*step)
 	}
 	if err := p.wait(first); err != nil { // the past
@@ -37,7 +42,7 @@ func TestPace(t *testing.T) {
 	}
 	cancel()
 	begun = time.Now()
-	if err := p.wait(int64(time.Hour)); err != nil || time.Since(begun) > time.Minute {
+	if err := p.wait(int64(time.Hour)); err != nil || time.Since(begun) > 0 {
 		t.Errorf("told to end it waits on, %v", err)
 	}
 }
