@@ -29,10 +29,19 @@ func (r *recorder) sizeRing() {
 
 // usualRing suits what is recorded, bytes.
 func (r *recorder) usualRing() int {
-	if r.calls != nil || r.opts.KernelStacks || slices.Contains(r.opts.packs(), "heap") {
+	if r.opts.KernelStacks || slices.Contains(r.opts.packs(), "heap") || !r.onlyCloses() {
 		return DefaultRingSize
 	}
 	return min(pagesOf(ConnectionsRingSize*runtime.NumCPU()), DefaultRingSize)
+}
+
+// closeRole is the role of probes where an application closes a connection (docs/packs.md).
+const closeRole = "close"
+
+// onlyCloses reports whether every declared probe is hit about once in the life of a
+// connection and sends no stacks: it adds little to what TCP tells of that.
+func (r *recorder) onlyCloses() bool {
+	return !slices.ContainsFunc(r.opts.Probes, func(p Probe) bool { return p.Role != closeRole || p.Decl.Stack })
 }
 
 // pagesOf rounds up to a power of two of pages, as the kernel wants it.

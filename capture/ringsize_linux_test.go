@@ -4,12 +4,17 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/tcap-dev/tcap/capture/declare"
 )
 
-// What TCP alone needs grows with the CPUs that can open connections; all else has
+// What TCP needs grows with the CPUs that can open connections, also where the functions
+// that close them are told of; all else has
 // the ring of the heap; and what the user says is rounded up, no more.
 func TestRingSize(t *testing.T) {
 	page := os.Getpagesize()
+	closes := Probe{Role: closeRole, Decl: &declare.Probe{Caller: true}}
+	closesBy := Probe{Role: closeRole, Decl: &declare.Probe{Stack: true}}
 	for _, c := range []struct {
 		name string
 		r    recorder
@@ -18,7 +23,9 @@ func TestRingSize(t *testing.T) {
 	}{
 		{"TCP alone", recorder{opts: Options{Packs: []string{"tcp"}}}, 0, pollEvery},
 		{"TCP with kernel stacks", recorder{opts: Options{Packs: []string{"tcp"}, KernelStacks: true}}, DefaultRingSize, pollEvery},
-		{"declared probes", recorder{opts: Options{Packs: []string{"tcp"}}, calls: &callProbes{}}, DefaultRingSize, pollEvery},
+		{"declared probes", recorder{opts: Options{Packs: []string{"tcp"}, Probes: []Probe{closes, {}}}}, DefaultRingSize, pollEvery},
+		{"who closes", recorder{opts: Options{Packs: []string{"tcp"}, Probes: []Probe{closes}}}, 0, pollEvery},
+		{"stacks of who closes", recorder{opts: Options{Packs: []string{"tcp"}, Probes: []Probe{closesBy}}}, DefaultRingSize, pollEvery},
 		{"the heap", recorder{opts: Options{Packs: []string{"heap"}, Pids: []int{1}}}, DefaultRingSize, pollEvery},
 		{"as said", recorder{opts: Options{Packs: []string{"heap"}, RingSize: 5 << 20}}, 8 << 20, pollEvery / 8},
 		{"larger than usual", recorder{opts: Options{Packs: []string{"heap"}, RingSize: 512 << 20}}, 512 << 20, pollEvery},
