@@ -316,10 +316,13 @@ func (c *callProbes) marks(spec *Probe, f probedFile, e *probe.ELF) ([]*callSite
 	}
 	var sites []*callSite
 	for _, m := range marks {
-		site, perr := call.ParseMark(e.Machine(), m.Args)
+		site, err := call.ParseMark(e.Machine(), m.Args)
+		if err != nil {
+			return nil, err
+		}
 		program, err := call.Compile(spec.Decl, site)
 		if err != nil {
-			return nil, errors.Join(err, perr)
+			return nil, err
 		}
 		sites = append(sites, &callSite{
 			spec: spec, program: program, path: f.path, symbol: m.Provider + ":" + m.Name, shared: len(marks) > 1,

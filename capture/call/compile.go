@@ -33,6 +33,7 @@ type Operand struct {
 	Behind   int32
 	// Inline: the text is at Offset itself, so many bytes.
 	Inline int
+	Fault  error // why the value cannot be read; nothing else is set
 }
 
 const noSlot = uint8(bpf.RawSlotSlotZero)

@@ -15,8 +15,8 @@ var (
 	arm64Place = regexp.MustCompile(`^\[([a-z0-9]+)(?:, *#?(-?[0-9]+))?\]$`)
 )
 
-// ParseMark reads where the arguments of a mark are. An argument that cannot be
-// read is in the error; the others are good.
+// ParseMark reads where the arguments of a mark are. One that cannot be read, as a
+// number with a fraction, is an operand that says why.
 func ParseMark(machine elf.Machine, args string) (Mark, error) {
 	parse := map[elf.Machine]func(string) (Operand, error){elf.EM_X86_64: x86Operand, elf.EM_AARCH64: arm64Operand}[machine]
 	if parse == nil {
@@ -27,11 +27,13 @@ func ParseMark(machine elf.Machine, args string) (Mark, error) {
 		size, text, ok := strings.Cut(word, "@")
 		n, err := strconv.Atoi(strings.TrimSuffix(size, "f"))
 		if !ok || err != nil || n == 0 || n < -8 || n > 8 || strings.HasSuffix(size, "f") {
-			return m, fmt.Errorf("arg%d of the mark is %q, which cannot be read", i, word)
+			m = append(m, Operand{Fault: fmt.Errorf("arg%d of the mark is %q, which cannot be read", i, word)})
+			continue
 		}
 		op, err := parse(text)
 		if err != nil {
-			return m, fmt.Errorf("arg%d of the mark is %q: %w", i, word, err)
+			m = append(m, Operand{Fault: fmt.Errorf("arg%d of the mark is %q: %w", i, word, err)})
+			continue
 		}
 		op.Size, op.Signed = max(n, -n), n < 0
 		m = append(m, op)

@@ -36,9 +36,23 @@ func TestParseMark(t *testing.T) {
 		"8@%rdi 8@%xmm0": "arg1 of the mark", "9@%rdi": "cannot be read", "8@%ah": "no register %ah", "4f@%xmm1": "cannot be read",
 		"8@lock(%rip)": "of a kind", "8": "cannot be read", "8@99999999999(%rax)": "an offset",
 	} {
-		if _, err := ParseMark(elf.EM_X86_64, args); err == nil || !strings.Contains(err.Error(), want) {
+		mark, err := ParseMark(elf.EM_X86_64, args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mark.Arg(len(mark) - 1); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got error %v, want %q", args, err, want)
 		}
+	}
+	mark, err := ParseMark(elf.EM_X86_64, "8f@%xmm0 4@%edi") // what is behind a fraction can be read
+	if err != nil {
+		t.Fatal(err)
+	}
+	if op, err := mark.Arg(1); err != nil || op.Slot != x86DI {
+		t.Errorf("%+v, %v", op, err)
+	}
+	if _, err := mark.Arg(2); err == nil || !strings.Contains(err.Error(), "has 2 arguments") {
+		t.Errorf("arg2: %v", err)
 	}
 }
 
@@ -68,7 +82,7 @@ func FuzzParseMark(f *testing.F) {
 					t.Errorf("register %d of %q", r, args)
 				}
 			}
-			if op.Size < 1 || op.Size > 8 || op.Scale > 3 {
+			if op.Fault == nil && (op.Size < 1 || op.Size > 8 || op.Scale > 3) {
 				t.Errorf("%+v of %q", op, args)
 			}
 		}

@@ -89,7 +89,7 @@ func (m Mark) Arg(n int) (Operand, error) {
 	if n >= len(m) {
 		return Operand{}, fmt.Errorf("the mark has %d arguments: there is no arg%d", len(m), n)
 	}
-	return m[n], nil
+	return m[n], m[n].Fault
 }
 
 // Field fails.
