@@ -65,6 +65,7 @@ type variant struct {
 	text     string // SYMBOL(ARGS) {OPTIONS} /FILTER/
 	line     int    // in the file
 	col      int    // of the text's first character
+	block    bool   // the text is on several lines
 	extra    []extra
 }
 

@@ -87,6 +87,9 @@ func parse(file string, text []byte, base bool) (*Pack, error) {
 	if err != nil {
 		return nil, yamlError(file, err)
 	}
+	if len(tree.Docs) > 1 {
+		return nil, secondDocument(file, tree)
+	}
 	b := &builder{file: file, tree: tree, text: t}
 	b.p = &Pack{Name: t.Pack, About: t.About, File: file, Names: t.Find.Names, Paths: t.Find.Paths, Symbol: t.Find.Symbol, access: t.Access, Private: t.Private}
 	b.head()
@@ -135,6 +138,15 @@ func yamlError(file string, err error) error {
 	return e
 }
 
+// secondDocument says that nothing is read behind the first.
+func secondDocument(file string, tree *ast.File) error {
+	e := &Error{file, 1, 1, "a pack is one document; put the second into a file of its own"}
+	if d := tree.Docs[1]; d.Start != nil && d.Start.Position != nil {
+		e.Line, e.Col = d.Start.Position.Line, d.Start.Position.Column
+	}
+	return e
+}
+
 // builder turns the text into a Pack; the first error stays.
 type builder struct {
 	file string
@@ -160,6 +172,20 @@ func (b *builder) at(where string) (line, col int) {
 		col++ // behind the quote
 	}
 	return line, col
+}
+
+// isBlock reports whether a text is on several lines, which YAML joins.
+func (b *builder) isBlock(where string) bool {
+	p, err := yaml.PathString(where)
+	if err != nil {
+		return false
+	}
+	node, err := p.FilterFile(b.tree)
+	if err != nil || node == nil || node.GetToken() == nil {
+		return false
+	}
+	_, literal := node.(*ast.LiteralNode)
+	return literal || strings.Contains(strings.TrimSpace(node.GetToken().Origin), "\n")
 }
 
 func (b *builder) fail(where, format string, args ...any) {
@@ -275,6 +301,7 @@ func (b *builder) probes() {
 		}
 		b.checks(where, &spec, p.Check)
 		b.checked(where, &spec)
+		b.role(where+".role", &spec)
 		b.p.probes = append(b.p.probes, spec)
 	}
 }
@@ -282,6 +309,7 @@ func (b *builder) probes() {
 func (b *builder) variant(where, version, text string, extras []string) variant {
 	v := variant{text: text}
 	v.line, v.col = b.at(where + ".probe")
+	v.block = b.isBlock(where + ".probe")
 	var err error
 	if v.versions, err = parseConstraint(version); err != nil {
 		b.fail(where+".version", "version: %v", err)
@@ -340,14 +368,18 @@ func (b *builder) checked(where string, spec *probeSpec) {
 		return
 	}
 	for _, c := range spec.checks {
-		reads := func(v variant) bool {
-			d, err := v.declare(b.file, "/program", anyOffset)
-			return err == nil && slices.ContainsFunc(d.Args, func(a declare.Arg) bool { return a.Name == c.Arg })
-		}
-		if !slices.ContainsFunc(spec.variants, reads) {
+		if !b.reads(spec, c.Arg) {
 			b.fail(where+".check."+c.Arg, "check %s: the probe reads no such argument", c.Arg)
 		}
 	}
+}
+
+// reads reports whether a variant of the probe has an argument.
+func (b *builder) reads(spec *probeSpec, arg string) bool {
+	return slices.ContainsFunc(spec.variants, func(v variant) bool {
+		d, err := v.declare(b.file, "/program", anyOffset)
+		return err == nil && slices.ContainsFunc(d.Args, func(a declare.Arg) bool { return a.Name == arg })
+	})
 }
 
 var placeholder = regexp.MustCompile(`\{([a-z][a-z0-9_]*)\}`)
@@ -406,6 +438,11 @@ func (v *variant) declare(file, path string, offset func(string) (int64, bool)) 
 		e.Msg, e.Col = de.Msg, v.col+max(de.Col-1-len(prefix), 0)
 		if text != v.text {
 			e.Col = v.col + column(v.text, max(de.Col-1-len(prefix), 0), offset)
+		}
+		if v.block { // where its lines are is not known any more
+			at := min(e.Col-v.col, len(v.text))
+			e.Msg += ", at " + strconv.Quote(v.text[at:min(at+20, len(v.text))])
+			e.Col = v.col
 		}
 	}
 	return nil, e

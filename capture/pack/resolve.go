@@ -212,9 +212,8 @@ func (x *resolver) choose(spec *probeSpec) (*declare.Probe, string, error) {
 	var why []string
 	for i := range spec.variants {
 		v := &spec.variants[i]
-		symbol := v.symbol()
-		if symbol != "" && !x.has(symbol) {
-			why = append(why, "it has no function "+symbol)
+		if missing := x.lacks(v); missing != "" {
+			why = append(why, missing)
 			continue
 		}
 		if len(v.versions) > 0 && !x.known {
@@ -271,6 +270,27 @@ func unique(list []string) []string {
 		}
 	}
 	return out
+}
+
+// lacks says that the program has not the function which a variant is about, and what is
+// named alike; "" when it has it.
+func (x *resolver) lacks(v *variant) string {
+	symbol := v.symbol()
+	if symbol == "" || x.has(symbol) {
+		return ""
+	}
+	d, err := v.declare(x.p.File, x.prog.Path, anyOffset)
+	if err != nil { // it was fine when the pack was read
+		return err.Error()
+	}
+	find := x.elf.Functions
+	if d.Exact {
+		find = x.elf.Exactly
+	}
+	if found, err := find(d.Symbol); err == nil && len(found) > 0 { // a name as people write it
+		return ""
+	}
+	return "it has no function " + d.Symbol + x.elf.Alike(d.Symbol)
 }
 
 func (x *resolver) has(pattern string) bool {

@@ -33,7 +33,7 @@ dwarf: {cmd: client.nothing client.cmd, calls: command.calls}
 accessors: {calls_of: [cmd2, calls2], no_such_accessor: [calls3]}
 probes:
   - name: handle
-    role: command
+    role: request
     variants:
       - version: '<3.0'
         probe: handle(argc=i32(arg0->0))
@@ -84,7 +84,7 @@ func TestResolve(t *testing.T) {
 		if told := strings.Contains(found.Skipped[0], "calls (calls)"); told == strings.Contains(want, "calls=") {
 			t.Errorf("gcc %s: %q", flags, found.Skipped)
 		}
-		if got := strings.TrimPrefix(q.Decl.Source, "uprobe:"+exe+":"); got != want || q.Name != "lay.handle" || q.Role != "command" {
+		if got := strings.TrimPrefix(q.Decl.Source, "uprobe:"+exe+":"); got != want || q.Name != "lay.handle" || q.Role != "request" {
 			t.Errorf("gcc %s: %s, want %s", flags, got, want)
 		}
 	}
@@ -143,5 +143,27 @@ func TestVersionsIn(t *testing.T) {
 	}
 	if got := versionsIn(nil, re, true); got != nil {
 		t.Errorf("none: %q", got)
+	}
+}
+
+// A pack says a function as -e does: as people write a name of C++, too. One that is not there
+// is told with what is named alike.
+func TestResolveWritten(t *testing.T) {
+	exe := kerneltest.Build(t, "../../testdata/programs/calls/throws.cpp", "-O1", "-lstdc++")
+	for probe, want := range map[string]string{
+		"app::Db::execute(n=i64(arg1))": "", `"app::Db::execute(char const*, long)"(n=i64(arg2))`: "", "_ZN3app2Db7executeEl(n=i64(arg1))": "",
+		"app::Db::exectue(n=i64(arg1))": "it has no function app::Db::exectue (it has app::Db::execute)",
+	} {
+		p, err := Parse("x.yaml", []byte("pack: x\nfind: {names: [throws]}\nprobes:\n  - name: a\n    probe: '"+probe+"'\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := p.Resolve(Program{Open: exe, Path: exe})
+		switch {
+		case want == "" && (err != nil || len(found.Probes) != 1):
+			t.Errorf("%s: %v, %v", probe, found, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, want %s", probe, err, want)
+		}
 	}
 }

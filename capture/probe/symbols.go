@@ -220,6 +220,15 @@ func (e *ELF) Lookup(name string) (Symbol, error) {
 	return Symbol{}, fmt.Errorf("find %s in %s: %w in %s%s", name, e.Name(), ErrNoSymbol, e.tables(), e.nearest(name))
 }
 
+// Alike names the functions that are named most like one that is not there, as a
+// clause; "" when there are none.
+func (e *ELF) Alike(name string) string {
+	if near := e.nearest(strings.Trim(name, "*")).String(); near != "" {
+		return " (" + strings.TrimPrefix(near, "; ") + ")"
+	}
+	return ""
+}
+
 // nearest returns the names in the file that are most similar to one that is not.
 func (e *ELF) nearest(name string) *nearest {
 	if strings.HasSuffix(name, ")") {
