@@ -2,8 +2,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,12 +28,17 @@ type load struct {
 	prefix string // of the line that holds the figure
 }
 
-const site = "http://127.0.0.1:18080/"
+const (
+	site     = "http://127.0.0.1:18080/"
+	safeSite = "https://127.0.0.1:18443/"
+)
 
-// Each request on a connection of its own is the worst that can be asked of
-// whoever records connections; servers are measured with connections kept.
+// Each request on a connection of its own, of five bytes and not encrypted, is the worst
+// that can be asked of whoever records connections; servers are measured with connections
+// kept, and those that do not keep them have handshakes to make.
 var loads = []load{
 	{"a connection a request (ab -c 20)", "ab", []string{"-q", "-n", "15000", "-c", "20", site}, "Requests per second:"},
+	{"a TLS connection a request (ab -c 20)", "ab", []string{"-q", "-n", "600", "-c", "20", safeSite}, "Requests per second:"},
 	{"kept connections (wrk -c 64)", "wrk", []string{"-t", "1", "-c", "64", "-d", "1", site}, "Requests/sec:"},
 }
 
@@ -156,7 +166,10 @@ func (b *bench) serve() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf := fmt.Sprintf("daemon off; pid %[1]s/nginx.pid; error_log %[1]s/nginx.log; events {} http { access_log off; client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s; server { listen 127.0.0.1:18080; return 200 hello; } }", dir)
+	if err := writeCertificate(dir); err != nil {
+		return nil, err
+	}
+	conf := fmt.Sprintf("daemon off; pid %[1]s/nginx.pid; error_log %[1]s/nginx.log; events {} http { access_log off; client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s; server { listen 127.0.0.1:18080; listen 127.0.0.1:18443 ssl; ssl_certificate %[1]s/nginx.crt; ssl_certificate_key %[1]s/nginx.key; return 200 hello; } }", dir)
 	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o644); err != nil {
 		return nil, err
 	}
@@ -169,6 +182,23 @@ func (b *bench) serve() (*exec.Cmd, error) {
 		return nil, errors.Join(err, server.Wait())
 	}
 	return server, nil
+}
+
+// writeCertificate makes the server's key and certificate, of a usual kind.
+func writeCertificate(dir string) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	template := x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	write := func(name, kind string, der []byte) error {
+		return os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+	}
+	return errors.Join(write("nginx.crt", "CERTIFICATE", cert), write("nginx.key", "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key)))
 }
 
 func waitServer(url string) error {
