@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/tcap-dev/tcap/analyze/export"
 	"github.com/tcap-dev/tcap/format"
 )
 
@@ -210,6 +211,9 @@ func (o *callsOptions) check(r *format.Reader) error {
 	if _, err := path.Match(o.probe, ""); err != nil {
 		return fmt.Errorf("--probe %s: %w", o.probe, err)
 	}
+	if err := o.checkProbe(r); err != nil {
+		return err
+	}
 	if o.by == "" || callGroupings[o.by] != nil {
 		return nil
 	}
@@ -226,17 +230,34 @@ func (o *callsOptions) check(r *format.Reader) error {
 		strings.Join(append(sortedKeys(callGroupings), sortedKeys(names)...), ", "))
 }
 
-func (o *callsOptions) wants(c *format.Call) bool {
-	if o.slower > 0 && c.Duration() < int64(o.slower) {
-		return false
+// checkProbe refuses a --probe that no recorded probe is meant by.
+func (o *callsOptions) checkProbe(r *format.Reader) error {
+	var names []string
+	for _, p := range r.Probes() {
+		if o.means(&p) {
+			return nil
+		}
+		names = append(names, export.Escape(p.Name))
 	}
+	if len(names) == 0 {
+		return nil // the answer says that there are none
+	}
+	return fmt.Errorf("--probe %s: no recorded probe has such a name; there are %s", o.probe, strings.Join(names, ", "))
+}
+
+// means reports whether --probe selects a probe.
+func (o *callsOptions) means(p *format.Probe) bool {
 	if o.probe == "" {
 		return true
 	}
 	// Paths in names are no directories here.
 	hide := strings.NewReplacer("/", "\x01")
-	ok, _ := path.Match(hide.Replace(o.probe), hide.Replace(c.Probe.Name))
+	ok, _ := path.Match(hide.Replace(o.probe), hide.Replace(p.Name))
 	return ok
+}
+
+func (o *callsOptions) wants(c *format.Call) bool {
+	return c.Duration() >= int64(o.slower) && o.means(c.Probe)
 }
 
 // callsResult implements Result.

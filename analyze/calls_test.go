@@ -67,6 +67,9 @@ func TestCallsFilters(t *testing.T) {
 	if _, err := runCalls(t, s.Reader, format.Filter{}, "--by", "nosuch"); err == nil || !strings.Contains(err.Error(), "there are caller, comm, outcome, pid, tid, cmd, data") {
 		t.Errorf("--by nosuch: %v", err)
 	}
+	if _, err := runCalls(t, s.Reader, format.Filter{}, "--probe", "nosuch*"); err == nil || !strings.Contains(err.Error(), "there are uretprobe:app:serve, mark") {
+		t.Errorf("--probe nosuch: %v", err)
+	}
 }
 
 func TestCallsOfNothing(t *testing.T) {

@@ -124,8 +124,10 @@ func (s *commandStream) event(e *format.Event) {
 		x.name = "(name unreadable)"
 	}
 	s.time(c, t, &x)
-	x.key = textArg(c, "key")
-	x.args, _ = c.Uint("argc")
+	var counted bool
+	if x.args, counted = c.Uint("argc"); !counted || x.args > 1 {
+		x.key = textArg(c, "key") // of a command alone, what lies behind its name is another's
+	}
 	fd, ok := c.Int("fd")
 	switch {
 	case c.Depth > 1:

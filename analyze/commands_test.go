@@ -2,6 +2,7 @@ package analyze
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/tcap-dev/tcap/format"
@@ -79,5 +80,17 @@ func TestCommandsClock(t *testing.T) {
 	}
 	if found != len(want) || res.timed != 17 {
 		t.Errorf("%d of %d commands, %d timed by the server", found, len(want), res.timed)
+	}
+}
+
+// A command of one word has no argument: what lies behind it in memory is another's.
+func TestCommandsAlone(t *testing.T) {
+	r := tracetest.Capture(t, `probe {"name":"redis.call","pack":"redis","role":"command","args":[{"name":"command","type":"str"},{"name":"argc","type":"i32"},{"name":"key","type":"str"}]}
+1.0 7/7 redis-server call probe=redis.call outcome=returned duration=3000 depth=1 command=ping argc=1 key=rubbish
+1.1 7/7 redis-server call probe=redis.call outcome=returned duration=2000 depth=1 command=get argc=2 key=mine
+`)
+	got := string(render(t, runAnalysis(t, "commands", r, format.Filter{}), "text", 80))
+	if strings.Contains(got, "rubbish") || !strings.Contains(got, "get mine") {
+		t.Errorf("%s", got)
 	}
 }

@@ -50,8 +50,14 @@ func (c *callProbes) inFiles(spec *Probe, files []probedFile) ([]*callSite, erro
 	if len(sites) > 0 { // a pattern of paths need not have the function in each
 		return sites, nil
 	}
+	if n := len(errs) - toldFiles; n > 1 {
+		errs = append(errs[:toldFiles], fmt.Errorf("and the like of %d more files", n))
+	}
 	return nil, errors.Join(errs...)
 }
+
+// toldFiles bounds the files of a pattern whose errors are told.
+const toldFiles = 3
 
 // A probedFile is a file that a declaration means.
 type probedFile struct {
@@ -90,7 +96,7 @@ func candidates(pattern string, pids []uint32) ([]probedFile, error) {
 			return err
 		}
 		if st.Mode&unix.S_IFMT != unix.S_IFREG {
-			return fmt.Errorf("%s is not a file", path)
+			return fmt.Errorf("%s %w", path, errNotRegular)
 		}
 		key := moduleKey{st.Dev, st.Ino}
 		if !seen[key] {
@@ -128,6 +134,9 @@ func candidates(pattern string, pids []uint32) ([]probedFile, error) {
 	if key, err := fileKey(pattern); err == nil && len(files) == 0 && slices.ContainsFunc(pids, func(pid uint32) bool { return runsCodeOf(pid, key) }) {
 		return []probedFile{{pattern, pattern, key}}, nil
 	}
+	if err := errors.Join(errs...); len(files) == 0 && errors.Is(err, errNotRegular) && !probe.IsPattern(pattern) {
+		return nil, err // it will not become one
+	}
 	if len(files) == 0 {
 		errs = append(errs, fmt.Errorf("%w: looked for %s", errNoFile, strings.Join(tried, ", ")))
 		return nil, errors.Join(errs...)
@@ -135,7 +144,10 @@ func candidates(pattern string, pids []uint32) ([]probedFile, error) {
 	return files, nil
 }
 
-var errNoFile = errors.New("there is no such file")
+var (
+	errNoFile     = errors.New("there is no such file")
+	errNotRegular = errors.New("is no regular file")
+)
 
 // lookPath finds a name without a slash where the shell would.
 func lookPath(name string) string {

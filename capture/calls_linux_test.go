@@ -423,7 +423,9 @@ func TestCallErrors(t *testing.T) {
 		"usdt:@:a:b":                              "the file has no marks",
 		"tracepoint:sched:nosuch":                 "there is no tracepoint sched:nosuch",
 		"tracepoint:sched:sched_switch(x=u8(zz))": "there is no field zz; it has [prev_comm",
-		"uprobe:/etc/passwd:main":                 "read ELF headers of /etc/passwd",
+		"uprobe:/etc/passwd:main":                 "read ELF headers of /etc/passwd: it is no ELF program or library",
+		"uprobe:/etc:main":                        "/etc is no regular file",
+		"uprobe:/usr/bin/*:no_such_function_":     "and the like of ",
 		"kprobe:no_such_function_":                "no",
 	} {
 		o, _ := options(t)

@@ -297,6 +297,8 @@ func (c *compiler) operand(v *declare.Value) (Operand, error) {
 		return slot(bpf.RawSlotSlotPid)
 	case declare.BaseTid:
 		return slot(bpf.RawSlotSlotTid)
+	case declare.BaseNumber:
+		return Operand{Slot: noSlot, Index: noSlot, Offset: int32(v.N)}, nil
 	case declare.BaseCPU:
 		return slot(bpf.RawSlotSlotCpu)
 	case declare.BaseUid:

@@ -94,3 +94,26 @@ func TestCompareTypes(t *testing.T) {
 		}
 	}
 }
+
+// The length of a buf may be a number.
+func TestConstantLength(t *testing.T) {
+	function, err := Function(elf.EM_X86_64, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := declare.Parse("uprobe:/x:f(b=buf(arg2, 20k, 16))")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Compile(d, function)
+	if err != nil {
+		t.Fatal(err)
+	}
+	length, text := p.Raw.Fetch[0], p.Raw.Fetch[1]
+	if length.Base != noSlot || length.Steps != 0 || length.Off[0] != 20<<10 || text.Length != 0 || text.Limit != 16 || p.Args[0].Expr != "arg2, 20480" {
+		t.Errorf("length %+v, text %+v, %+v", length, text, p.Args)
+	}
+	if _, err := declare.Parse("uprobe:/x:f(b=buf(arg2, 4294967296))"); err == nil || !strings.Contains(err.Error(), "too much") {
+		t.Errorf("4 GiB: %v", err)
+	}
+}

@@ -76,8 +76,9 @@ const (
 	BaseUid      Base = "uid"
 	BaseCgroup   Base = "cgroup" // id of the cgroup v2
 	BaseCPU      Base = "cpu"
-	BaseComm     Base = "comm"  // name of the thread
-	BaseField    Base = "field" // of a tracepoint, by Name
+	BaseComm     Base = "comm"   // name of the thread
+	BaseField    Base = "field"  // of a tracepoint, by Name
+	BaseNumber   Base = "number" // N itself, as the length of a buf
 )
 
 // MaxDerefs is how often a value may follow a pointer.
@@ -90,7 +91,7 @@ const MaxDerefs = 4
 // Of a number, the last step reads as many bytes as its type has.
 type Value struct {
 	Base  Base
-	N     int    // of BaseArg
+	N     int    // of BaseArg and BaseNumber
 	Name  string // of BaseField
 	Steps []int32
 	Tail  int32
@@ -233,6 +234,8 @@ func (v *Value) String() string {
 		s = fmt.Sprintf("arg%d", v.N)
 	case BaseField:
 		s = v.Name
+	case BaseNumber:
+		s = strconv.Itoa(v.N)
 	}
 	for _, off := range v.Steps {
 		s += fmt.Sprintf("->%d", off)

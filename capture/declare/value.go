@@ -87,6 +87,13 @@ func (p *parser) typeValue(v *Value, t format.ArgType, at int) {
 func (p *parser) length() Value {
 	p.skip()
 	start := p.at
+	if c := p.peek(); c >= '0' && c <= '9' {
+		n, _ := p.number("a length")
+		if n > math.MaxInt32 {
+			p.fail(start, "a length of %d bytes is too much", n)
+		}
+		return Value{Base: BaseNumber, N: int(n), Type: format.ArgU32, Col: start + 1}
+	}
 	t := format.ArgType(p.word())
 	if t.Known() && p.peek() == '(' {
 		if t.IsText() {

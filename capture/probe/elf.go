@@ -77,6 +77,10 @@ func NewELF(r io.ReaderAt, size int64, path string) (e *ELF, err error) {
 	}()
 	file, err := elf.NewFile(io.NewSectionReader(r, 0, size))
 	if err != nil {
+		var magic [4]byte
+		if _, rerr := r.ReadAt(magic[:], 0); rerr != nil || string(magic[:]) != elf.ELFMAG {
+			return nil, fmt.Errorf("read ELF headers of %s: it is no ELF program or library", path)
+		}
 		return nil, fmt.Errorf("read ELF headers of %s: %w", path, err)
 	}
 	if file.Class != elf.ELFCLASS64 {
