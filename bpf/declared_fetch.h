@@ -269,9 +269,9 @@ static __always_inline bool compare(const struct term *t, __u64 v)
 	return false;
 }
 
-/* Whether the text at the fetch is word. The bytes are read anew: what the record
- * has of them may be cut. */
-static __always_inline bool same_text(bool user, struct caller *c, const struct probe *p, const struct term *t, __u64 from)
+/* Whether the text at the fetch is word; negative if it cannot be read. The bytes are
+ * read anew: what the record has of them may be cut. */
+static __always_inline int same_text(bool user, struct caller *c, const struct probe *p, const struct term *t, __u64 from)
 {
 	const struct fetch *f = &p->fetch[t->fetch & (MAX_FETCHES - 1)];
 	const __u64 *want = (const __u64 *)p->word[t->word & (MAX_WORDS - 1)];
@@ -282,11 +282,11 @@ static __always_inline bool same_text(bool user, struct caller *c, const struct 
 	if (f->flags & FetchComm)
 		bpf_get_current_comm(c->word, COMM_LEN);
 	else if (read_text(user, c->word, WORD_LEN, from) < 0)
-		return false;
+		return -1;
 	for (int i = 0; i < WORD_LEN / 8; i++)
 		if (have[i] != want[i])
-			return false;
-	return true;
+			return 0;
+	return 1;
 }
 
 static __always_inline long term_one(bool user, __u64 i, struct work *w)
@@ -315,7 +315,7 @@ static __always_inline long term_one(bool user, __u64 i, struct work *w)
 	}
 	if (!(r->faults >> at & 1)) {
 		if (t->op == TermTextEq || t->op == TermTextNe)
-			ok = same_text(user, c, w->p, t, r->num[at]) == (t->op == TermTextEq);
+			ok = same_text(user, c, w->p, t, r->num[at]) == (t->op == TermTextEq ? 1 : 0);
 		else
 			ok = compare(t, r->num[at]);
 	}

@@ -307,6 +307,8 @@ func TestCallFilters(t *testing.T) {
 		`comm == "nosuchprogram" || fd == 2`: "2",
 		"u8(arg0->30) == 200 && byte == 200 && fd == 1": "1",
 		"u64(arg4->8) == 0 || fd == 4":                  "4", // what cannot be read equals nothing
+		`str(arg4) != "x" || fd == 5`:                   "5", // nor is it another text
+		`!(str(arg4) != "x") && fd == 6`:                "6",
 		"fd == 100":                                     "",
 	} {
 		t.Run(filter, func(t *testing.T) {
