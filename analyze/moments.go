@@ -103,6 +103,16 @@ func (r *timelineResult) divide(h *Heap, rd *format.Reader, f format.Filter) {
 	}
 }
 
+// any reports whether something happened, or there was a heap or a connection.
+func (m moment) any() bool {
+	for _, n := range []*uint64{m.LiveBytes, m.Opened, m.Closed, m.Open, m.Queries, m.Commands} {
+		if n != nil && *n > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // at is the stretch of time that an instant on the clock of the events is in; nil
 // before the first and after the last.
 func (r *timelineResult) at(t int64) *moment {
@@ -263,6 +273,9 @@ func (r *timelineResult) Text(w io.Writer, width int) error {
 		t.Table(tab, "")
 	}
 	t.Line("")
+	if len(tab.Head) > 1 && !slices.ContainsFunc(r.moments, moment.any) {
+		t.Para("Nothing of this is of what was asked for.", "  ")
+	}
 	r.complete.text(t)
 	return t.Flush()
 }

@@ -1,6 +1,7 @@
 package analyze
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/tcap-dev/tcap/format"
@@ -42,6 +43,17 @@ func TestTimelineSums(t *testing.T) {
 		open := *res.moments[len(res.moments)-1].Open
 		if queries != tt.queries || commands != tt.commands || opened != tt.opened || closed != tt.closed || open != tt.alive || growth != tt.growth {
 			t.Errorf("%+v: %d queries, %d commands, %d opened, %d closed, %d open, %d bytes", tt.f, queries, commands, opened, closed, open, growth)
+		}
+	}
+}
+
+// A process that is not in the capture is told from one that did nothing for a while.
+func TestTimelineOfNobody(t *testing.T) {
+	s := tracetest.Read(t, "../testdata/scenarios/timeline-server.txtar")
+	for pid, want := range map[uint32]bool{400: false, 99999: true} {
+		got := string(render(t, runAnalysis(t, "timeline", s.Reader, format.Filter{Pids: []uint32{pid}}), "text", 80))
+		if strings.Contains(got, "Nothing of this is of what was asked for.") != want {
+			t.Errorf("pid %d:\n%s", pid, got)
 		}
 	}
 }

@@ -103,6 +103,7 @@ func TestErrors(t *testing.T) {
 		"uprobe:/x:f(fd=u32(arg))":                                     `20: there is no value "arg"`,
 		"uprobe:/x:f(fd=u32(arg16))":                                   `20: there is no value "arg16"`,
 		"uprobe:/x:f(fd=u32(arg0)":                                     "25: want , or ) after an argument, not the end",
+		"uprobe:/x:main.(*Conn).Serve(n=arg1)":                         "17: a method of Go, as",
 		"uprobe:/x:f(u32(*arg0))":                                      "13: name what is read here: NAME=u32(*arg0)",
 		"uprobe:/x:f(a=u8(arg0),a=u8(arg1))":                           `24: argument "a" is there twice`,
 		"uprobe:/x:f(stack=u8(arg0))":                                  "13: argument \"stack\" has a name that every call uses",

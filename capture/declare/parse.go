@@ -192,6 +192,9 @@ func (p *parser) argument() {
 	a := Arg{Col: start + 1}
 	word := p.word()
 	if word == "" {
+		if p.peek() == '*' && strings.HasSuffix(p.src[:start], ".(") {
+			p.fail(start, "a method of Go, as \"main.(*Conn).Serve\", goes in double quotes")
+		}
 		p.fail(start, "want an argument, as fd=u32(arg0->24), not %s", p.rest())
 	}
 	if p.peek() == '=' {

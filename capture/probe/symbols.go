@@ -337,8 +337,7 @@ func (n *nearest) add(name string) {
 	last := name
 	if isMangled(name) {
 		name = symbol.Demangled(name)
-		last = name[strings.LastIndex(name, "::")+1:]
-		last = strings.TrimPrefix(last, ":")
+		last = lastName(name)
 	}
 	if len(last) > 4*len(n.want)+16 || len(name) > 256 || len(n.want) > 256 {
 		return
@@ -347,7 +346,7 @@ func (n *nearest) add(name string) {
 	if last != name {
 		d = min(d, editDistance(n.want, last))
 	}
-	if strings.Contains(name, n.want) {
+	if strings.Contains(name, n.want) || lastName(name) == lastName(n.want) {
 		d = min(d, 2)
 	}
 	if d > 2+len(n.want)/8 {
@@ -362,6 +361,9 @@ func (n *nearest) add(name string) {
 	sort.SliceStable(n.best, func(i, j int) bool { return n.best[i].dist < n.best[j].dist })
 	n.best = n.best[:min(len(n.best), maxNearest)]
 }
+
+// lastName is what a function is called within its class, type or package.
+func lastName(name string) string { return name[strings.LastIndexAny(name, ".:")+1:] }
 
 func (n *nearest) String() string {
 	if len(n.best) == 0 {

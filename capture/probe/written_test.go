@@ -48,7 +48,7 @@ func TestWrittenNames(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"exectue": "it has app::Db::execute", "app::Db::exec": "it has app::Db::execute", "app::Db::execute(int)": "it has app::Db::execute",
-		"*exectue*": "it has app::Db::execute", "man": "it has main",
+		"*exectue*": "it has app::Db::execute", "shop::Client::execute": "it has app::Db::execute", "man": "it has main",
 	} {
 		if _, err := e.Functions(name); !errors.Is(err, ErrNoSymbol) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", name, err, want)
