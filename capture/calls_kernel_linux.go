@@ -111,6 +111,7 @@ func tracepointSite(fields []tracefs.Field) call.Tracepoint {
 			Name: f.Name, Offset: int32(f.Offset), Size: f.Size, Signed: f.Signed,
 			Loc:    strings.HasPrefix(f.Type, "__data_loc"),
 			RelLoc: strings.HasPrefix(f.Type, "__rel_loc"),
+			Bytes:  strings.HasSuffix(f.Type, "]"),
 			Array:  strings.Contains(f.Type, "char[") || strings.HasPrefix(f.Type, "char") && strings.HasSuffix(f.Type, "]"),
 		})
 	}

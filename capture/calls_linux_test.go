@@ -309,7 +309,9 @@ func TestCallFilters(t *testing.T) {
 		"u64(arg4->8) == 0 || fd == 4":                  "4", // what cannot be read equals nothing
 		`str(arg4) != "x" || fd == 5`:                   "5", // nor is it another text
 		`!(str(arg4) != "x") && fd == 6`:                "6",
-		"fd == 100":                                     "",
+		`ipaddr(arg0+40) == "10.0.0.3"`:                 "3",
+		`ipaddr(arg0+40) != "10.0.0.3" && fd < 5`:       "0 1 2 4",
+		"fd == 100": "",
 	} {
 		t.Run(filter, func(t *testing.T) {
 			list, notes := recordCalls(t, []string{program, "args", "10"},

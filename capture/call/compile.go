@@ -33,6 +33,7 @@ type Operand struct {
 	Behind   int32
 	// Inline: the text is at Offset itself, so many bytes.
 	Inline int
+	Bytes  bool  // an array of other things than letters is at Offset: the place of a text, if one is declared
 	Fault  error // why the value cannot be read; nothing else is set
 }
 
@@ -211,7 +212,8 @@ func (c *compiler) fetch(v *declare.Value, text bool) (int, error) {
 		f.Flags |= uint8(bpf.RawFetchFlagFetchInCtx)
 		tail += op.Behind
 	}
-	if op.Memory && (op.Inline == 0 || !text || len(v.Steps) > 0) {
+	itself := text && len(v.Steps) == 0 && (op.Inline > 0 || op.Bytes) // the text lies where the value would
+	if op.Memory && !itself {
 		if len(steps) == maxSteps {
 			return 0, c.fail(v.Col, "%s is in memory itself, which is one pointer more than can be followed", v.String())
 		}
@@ -231,7 +233,7 @@ func (c *compiler) fetch(v *declare.Value, text bool) (int, error) {
 	if !text {
 		f.Size = uint8(sizeOf(v.Type))
 	}
-	if len(v.Steps) == 0 && op.Size > 0 { // the value itself: as wide as it is there
+	if len(v.Steps) == 0 && op.Size > 0 && !itself { // the value itself: as wide as it is there
 		if op.Size < int(f.Size) || text {
 			f.Size = uint8(op.Size)
 			signed = signed || op.Signed && !text

@@ -107,6 +107,7 @@ type TraceField struct {
 	Size   int
 	Signed bool
 	Array  bool // text of Size bytes
+	Bytes  bool // an array of something else, as of the bytes of an address
 	// Loc: the field has the place of a text of any length, from the beginning
 	// of the record; RelLoc: from behind the field.
 	Loc, RelLoc bool
@@ -137,6 +138,8 @@ func (t Tracepoint) Field(name string) (Operand, error) {
 			}
 		case f.Array:
 			op.Inline, op.Size = f.Size, 0
+		case f.Bytes:
+			op.Bytes = true
 		}
 		return op, nil
 	}

@@ -15,8 +15,9 @@ func TestTracepointTexts(t *testing.T) {
 	site := Tracepoint{
 		{Name: "abs", Offset: 8, Size: 4, Loc: true}, {Name: "rel", Offset: 12, Size: 4, RelLoc: true},
 		{Name: "here", Offset: 16, Size: 16, Array: true}, {Name: "there", Offset: 32, Size: 8},
+		{Name: "addr", Offset: 40, Size: 4, Bytes: true},
 	}
-	d, err := declare.Parse("tracepoint:a:b(abs, rel, here, t=str(there))")
+	d, err := declare.Parse("tracepoint:a:b(abs, rel, here, t=str(there), ip=ipaddr(addr), n=u32(addr))")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,6 +31,8 @@ func TestTracepointTexts(t *testing.T) {
 		{Steps: 1, Size: 2, Flags: inCtx, Off: [5]int32{12, 16}}, // 16 on + context
 		{Steps: 0, Size: 8, Off: [5]int32{16}},
 		{Steps: 1, Size: 8, Off: [5]int32{32, 0}},
+		{Steps: 0, Size: 8, Off: [5]int32{40}},
+		{Steps: 1, Size: 4, Off: [5]int32{40, 0}},
 	} {
 		got := p.Raw.Fetch[i]
 		if got.Steps != want.Steps || got.Size != want.Size || got.Off != want.Off || got.Flags&inCtx != want.Flags {

@@ -136,6 +136,9 @@ type Cond struct {
 	IsText      bool
 	Arg         int // the argument whose value is compared; -1 when it is none
 	Col         int
+
+	ip      int    // bytes of the address that Value is to be compared as; 0: it is none
+	written string // how it was declared, if that is not what it is made of
 }
 
 // AtReturn reports whether the condition is known only when the function
@@ -254,6 +257,9 @@ func (v *Value) String() string {
 
 // String is the condition as one could write it.
 func (c *Cond) String() string {
+	if c.written != "" {
+		return c.written
+	}
 	switch c.Op {
 	case OpAnd, OpOr:
 		return "(" + c.Left.String() + " " + string(c.Op) + " " + c.Right.String() + ")"

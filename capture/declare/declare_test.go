@@ -140,6 +140,9 @@ func TestErrors(t *testing.T) {
 		"uprobe:/x:f /i64(arg0) > -9223372036854775809/":               "26: -9223372036854775809 is no number of 64 bits",
 		"uprobe:/x:f /bool(arg0) == 2/":                                "28: arg0 is of type bool, which is from 0 to 1",
 		"uprobe:/x:f /arg0 & 1 == 2/":                                  "26: of the bits 0x1 none makes it 0x2",
+		`uprobe:/x:f /ipaddr(arg0) == "::1"/`:                          "30: want an IP address of 4 bytes",
+		`uprobe:/x:f /ipaddr(arg0) < "1.1.1.1"/`:                       "28: an address is compared by",
+		`tracepoint:a:b /ipaddr(x) == "1.1.1.1"/`:                      "17: x is a field",
 		"uprobe:/x:f /arg0 == \"a\"/":                                  "22: arg0 is a number; say str(arg0)",
 		"uprobe:/x:f /comm == 1/":                                      "22: want a text in double quotes",
 		"uprobe:/x:f /comm > \"a\"/":                                   "20: a text is compared by ==",
@@ -239,4 +242,38 @@ func (p *Probe) Place0() string {
 		return "usdt:/x:a:b"
 	}
 	return "uprobe:/x:f"
+}
+
+// An IP address is compared as the numbers that it is made of, and told as it was declared.
+func TestCompareAddress(t *testing.T) {
+	for in, want := range map[string]string{
+		`ipaddr(arg0->8) == "10.1.2.3"`:              "u32(arg0->8->0) == 50462986",
+		`a != "10.1.2.3"`:                            "u32(arg0->56) != 50462986",
+		`ipaddr(arg1, 16) == "2001:db8::1"`:          "(u64(arg1->0) == 3087860000 && u64(arg1->8) == 72057594037927936)",
+		`ipaddr(arg1, 16) != "::1"`:                  "(u64(arg1->0) != 0 || u64(arg1->8) != 72057594037927936)",
+		`ipaddr(arg1, 16) == "1.2.3.4"`:              "(u64(arg1->0) == 0 && u64(arg1->8) == 289077008694968320)",
+		`ipaddr(arg0) == "0.0.0.0" && ptr(arg0) > 4`: "(u32(arg0->0) == 0 && ptr(arg0) > 4)",
+	} {
+		p, err := Parse("uprobe:/x:f(a=ipaddr(arg0+56)) /" + in + "/")
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+			continue
+		}
+		shown := p.Filter.String()
+		if !strings.HasPrefix(strings.TrimPrefix(shown, "("), "ipaddr(") {
+			t.Errorf("%s is shown as %s", in, shown)
+		}
+		var plain func(c *Cond)
+		plain = func(c *Cond) {
+			if c != nil {
+				c.written = ""
+				plain(c.Left)
+				plain(c.Right)
+			}
+		}
+		plain(p.Filter)
+		if got := p.Filter.String(); strings.Trim(got, "()") != strings.Trim(want, "()") {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
 }

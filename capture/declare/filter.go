@@ -108,8 +108,8 @@ func (p *parser) comparison() *Cond {
 	bracket := p.peek() == '(' && p.take("(")
 	text := p.operand(c)
 	if p.peek() == '&' && isMask(p.src[p.at:]) {
-		if text {
-			p.fail(p.at, "a text has no bits")
+		if text || c.ip > 0 {
+			p.fail(p.at, "a text or an address has no bits")
 		}
 		p.take("&")
 		n, negative := p.number("the bits to look at")
@@ -121,9 +121,12 @@ func (p *parser) comparison() *Cond {
 		p.need(")", "after the value")
 	}
 	c.Op = p.op()
-	if text {
+	switch {
+	case text:
 		p.compareText(c)
 		return c
+	case c.ip > 0:
+		return p.compareAddress(c)
 	}
 	if c.Op == "" {
 		c.Op = OpNE
@@ -148,10 +151,11 @@ func (p *parser) operand(c *Cond) (text bool) {
 			break
 		}
 		p.at += len(word)
-		if a.Type == format.ArgBuf || a.Type == format.ArgIPAddr {
-			p.fail(start, "%s is of type %s: a filter compares numbers and str", word, a.Type)
+		if a.Type == format.ArgBuf {
+			p.fail(start, "%s is of type %s: a filter compares numbers, str and ipaddr", word, a.Type)
 		}
 		c.Value, c.Arg, c.Bare = a.Value, i, a.Bare
+		c.address(a)
 		return a.Type == format.ArgStr
 	}
 	p.skip()
@@ -159,10 +163,11 @@ func (p *parser) operand(c *Cond) (text bool) {
 	if word != "" && format.ArgType(word).Known() {
 		var a Arg
 		p.typed(&a)
-		if a.Type == format.ArgBuf || a.Type == format.ArgIPAddr {
-			p.fail(at, "a filter compares numbers and str, not %s", a.Type)
+		if a.Type == format.ArgBuf {
+			p.fail(at, "a filter compares numbers, str and ipaddr, not %s", a.Type)
 		}
 		c.Value, c.Bare = a.Value, a.Bare
+		c.address(&a)
 		return a.Type == format.ArgStr
 	}
 	c.Value, c.Bare = p.value(false), true
