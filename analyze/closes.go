@@ -20,9 +20,9 @@ var closesAnalyzer = Analyzer{
 INITIATOR is who ended it first: the application that owned it, its peer, or the
 kernel (a timeout, ss -K, the death of the process). FUNCTION is the application's
 own call that closed its side: one of its functions where a pack recorded them
-(-e nginx), else the system call. DELAY runs from the entry of that call to the
-kernel's change of state, which happens inside the call and in its thread: so
-descriptors and pointers that are used again cannot mislead. IDLE is how long no payload had gone either way before the end.
+(-e nginx), else the system call. DELAY runs from the entry of the recorded call
+to the kernel's change of state, which happens inside the call and in its
+thread: so descriptors that are used again do not mislead. IDLE is how long no payload had gone either way before the end.
 
 REASON is keepalive_timeout or idle_timeout where the application closed after so
 long a silence (--idle); docs/analyze.md lists all.`,
@@ -45,12 +45,8 @@ type closesOptions struct {
 	top       uint
 }
 
-// roleClose is the role of probes on functions by which an application closes a
-// connection, and closeFd the argument of one that tells its descriptor.
-const (
-	roleClose = "close"
-	closeFd   = "fd"
-)
+// closeFd is the argument of a probe of [format.RoleClose] that tells the descriptor.
+const closeFd = "fd"
 
 // Run makes one pass. Like that of tcp it reads all events whatever the filter
 // says, which selects by owner and by life.

@@ -16,9 +16,9 @@ import (
 // that: both are used again by the next connection.
 //
 // A return costs the program a second trap, and is not needed where the entry says
-// by its argument fd which descriptor the function will close: it closes what had
-// that descriptor at the entry already. What is closed otherwise, be it by the same
-// thread and next, has another, or has it since later.
+// by its argument fd which descriptor the function will close: it closes what the
+// process got by that descriptor before. What is closed otherwise, be it by the same
+// thread and next, has another, or has it since later, or nobody knows its descriptor.
 type closeJoin struct {
 	r     *format.Reader
 	buf   format.Call
@@ -41,12 +41,15 @@ func newCloseJoin(r *format.Reader) *closeJoin {
 }
 
 func (j *closeJoin) call(e *format.Event) {
-	if err := j.r.Call(e, &j.buf); err != nil || j.buf.Probe.Role != roleClose {
+	if err := j.r.Call(e, &j.buf); err != nil || j.buf.Probe.Role != format.RoleClose {
 		return // one that cannot be read is a matter of print and verify
 	}
 	c := &j.buf
 	call := closeCall{entry: c.Entry, end: c.Return, returned: true, fd: -1, probe: c.ID, caller: c.Stack}
-	if fd, ok := c.Int(closeFd); ok && fd >= 0 {
+	if fd, ok := c.Int(closeFd); ok {
+		if fd < 0 {
+			return // it is closed already
+		}
 		call.fd = fd
 	}
 	switch c.Outcome {
@@ -85,7 +88,7 @@ func (j *closeJoin) join(conns []*tcpConn) map[*tcpConn][]closeCall {
 			return cmp.Or(cmp.Compare(a.entry, b.entry), cmp.Compare(b.end, a.end))
 		})
 		boundEntries(calls)
-		joinThread(calls, list, out)
+		j.joinThread(k.pid, calls, list, out)
 	}
 	return out
 }
@@ -103,16 +106,16 @@ func boundEntries(calls []closeCall) {
 	}
 }
 
-// mayClose reports whether a call without a known return can have closed the
-// connection. Where either does not tell of a descriptor, it may.
-func (call *closeCall) mayClose(c *tcpConn) bool {
-	return call.fd < 0 || c.fd == 0 || call.fd == int64(c.fd)-1 && call.entry >= c.owned
+// mayClose reports whether a call of a process without a known return can have closed the
+// connection.
+func (j *closeJoin) mayClose(call *closeCall, pid uint32, c *tcpConn) bool {
+	return call.fd < 0 || c.fd != 0 && call.fd == int64(c.fd)-1 && call.entry >= c.owned && j.r.Task(c.namer).Pid == pid
 }
 
 // joinThread sweeps over one thread's calls and changes, both by time. A call
 // without a known return belongs to the first change after it only, of those that
 // it may have caused.
-func joinThread(calls []closeCall, conns []*tcpConn, out map[*tcpConn][]closeCall) {
+func (j *closeJoin) joinThread(pid uint32, calls []closeCall, conns []*tcpConn, out map[*tcpConn][]closeCall) {
 	var open []closeCall
 	at := 0
 	for _, c := range conns {
@@ -127,9 +130,9 @@ func joinThread(calls []closeCall, conns []*tcpConn, out map[*tcpConn][]closeCal
 			case call.returned:
 				out[c] = append(out[c], call)
 				kept = append(kept, call)
-			case call.mayClose(c):
+			case j.mayClose(&call, pid, c):
 				out[c] = append(out[c], call)
-			case call.fd != int64(c.fd)-1:
+			default:
 				kept = append(kept, call) // it may close another one on its way
 			}
 		}

@@ -29,10 +29,6 @@ blocking command for its data, is not in it.`,
 
 type commandsOptions struct{ timedOptions }
 
-// roleCommand is the role of probes on functions that execute a command;
-// docs/packs.md describes their arguments.
-const roleCommand = "command"
-
 // A command is one that was executed.
 type command struct {
 	name     string
@@ -62,7 +58,7 @@ var commandGroups = map[string]func(r *format.Reader, c *command) string{
 
 // Run makes one pass. TCP events, if there are any, name the clients.
 func (o *commandsOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
-	res := &commandsResult{timedRows: newTimedRows[*command](o.timedOptions), r: r, wanted: roleRecorded(r, roleCommand)}
+	res := &commandsResult{timedRows: newTimedRows[*command](o.timedOptions), r: r, wanted: roleRecorded(r, format.RoleCommand)}
 	s := newCommandStream(r, f, res.put)
 	err := eachEvent(ctx, r, commandKinds, "calls", s.event)
 	if err != nil {
@@ -110,7 +106,7 @@ func (s *commandStream) event(e *format.Event) {
 		s.clients.event(e)
 		return
 	}
-	if err := s.r.Call(e, &s.buf); err != nil || s.buf.Probe.Role != roleCommand {
+	if err := s.r.Call(e, &s.buf); err != nil || s.buf.Probe.Role != format.RoleCommand {
 		return // one that cannot be read is a matter of print and verify
 	}
 	c := &s.buf

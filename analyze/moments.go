@@ -184,7 +184,7 @@ func (r *timelineResult) connections(rd *format.Reader, t *tcpTracker, f format.
 // calls returns what counts queries and commands at their ends; nil where there
 // are none.
 func (r *timelineResult) calls(rd *format.Reader, f format.Filter) func(*format.Event) {
-	r.has.queries, r.has.commands = roleRecorded(rd, roleQuery), roleRecorded(rd, roleCommand)
+	r.has.queries, r.has.commands = roleRecorded(rd, format.RoleQuery), roleRecorded(rd, format.RoleCommand)
 	if !r.has.queries && !r.has.commands {
 		return nil
 	}

@@ -49,15 +49,6 @@ func (o *queriesOptions) wants(q *query) bool {
 	return len(o.conns) == 0 || slices.Contains(o.conns, q.conn) || slices.Contains(o.conns, id)
 }
 
-// Roles of the probes that queries are made of, and the names of their
-// arguments; docs/packs.md describes them.
-const (
-	roleQuery   = "query"
-	rolePrepare = "prepare"
-	roleExecute = "execute"
-	roleAnswer  = "answer"
-)
-
 // A query is one that was executed.
 type query struct {
 	statement
@@ -103,7 +94,7 @@ var queryGroups = map[string]func(r *format.Reader, q *query) string{
 func (o *queriesOptions) Run(ctx context.Context, r *format.Reader, f format.Filter) (Result, error) {
 	res := &queriesResult{timedRows: newTimedRows[*query](o.timedOptions), opt: *o, r: r}
 	s := newQueryStream(r, res.put)
-	s.all, s.wanted = o.all, roleRecorded(r, roleQuery)
+	s.all, s.wanted = o.all, roleRecorded(r, format.RoleQuery)
 	err := eachEvent(ctx, r, format.NewKindSet(format.KindCall), "calls", func(e *format.Event) { s.event(e, f) })
 	if err != nil {
 		return nil, err
@@ -111,7 +102,7 @@ func (o *queriesOptions) Run(ctx context.Context, r *format.Reader, f format.Fil
 	if res.capture, res.complete, err = Describe(r, ""); err != nil {
 		return nil, err
 	}
-	s.unfinished += uint64(len(s.blocked))
+	s.forgetBlocked(f)
 	res.stream = s
 	res.finish()
 	return res, nil

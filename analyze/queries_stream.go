@@ -99,16 +99,16 @@ func (s *queryStream) event(e *format.Event, f format.Filter) {
 // depend on.
 func (s *queryStream) call(c *format.Call, f format.Filter) {
 	switch c.Probe.Role {
-	case rolePrepare:
+	case format.RolePrepare:
 		s.prepare(c)
-	case roleExecute:
+	case format.RoleExecute:
 		if p, ok := c.Uint("statement"); ok {
 			t := s.r.Task(c.Task)
 			s.inner[t.Tid] = innerCall{c.Entry, c.Return, statementKey{t.Pid, p}, readings(c, c.Return)}
 		}
-	case roleAnswer:
+	case format.RoleAnswer:
 		s.answer(c)
-	case roleQuery:
+	case format.RoleQuery:
 		s.query(c, f)
 	}
 }
@@ -133,7 +133,7 @@ func (s *queryStream) query(c *format.Call, f format.Filter) {
 	cmd, isMySQL := c.Uint("command")
 	result, ok := c.Int("result")
 	blocks := ok && isMySQL && result == mysqlWouldBlock && c.Outcome == format.CallReturned
-	q := s.resumed(c, cmd, isMySQL)
+	q := s.resumed(c, cmd, isMySQL, f)
 	if q == nil && !blocks && !s.matches(c.Task, c.Return, f) {
 		s.take(c)
 		return
@@ -146,7 +146,7 @@ func (s *queryStream) query(c *format.Call, f format.Filter) {
 	s.measure(q, c)
 	switch {
 	case blocks:
-		s.block(q, c.Return)
+		s.block(q, c.Return, f)
 	case !s.matches(q.task, c.Return, f) && !s.matches(q.last, c.Return, f):
 	case q.kind == textNone && !s.all:
 	default:

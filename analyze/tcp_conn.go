@@ -18,13 +18,14 @@ type tcpConn struct {
 	established int64
 	closed      int64 // ->CLOSE
 	first, last int64 // events of any kind
-	owned       int64 // when fd was first told
+	owned       int64 // since when namer has it by fd, at the latest
 
 	tx, rx uint64 // payload bytes
 
 	laddr, raddr format.StringID
 	owner        format.TaskID
 	closer       format.TaskID // who closed or shut down the local side
+	namer        format.TaskID // who has it by the descriptor fd
 	ender        format.TaskID // whose system call made it CLOSE
 
 	uid         uint32
@@ -32,7 +33,7 @@ type tcpConn struct {
 	resent      uint32 // tcp.retransmit events
 	srtt        uint32 // us, while data still flowed
 	minRtt      uint32 // us, smallest seen; 0 is never a real value (the kernel stores at least one tick)
-	fd          uint32 // the owner's descriptor + 1; 0 is not known
+	fd          uint32 // namer's descriptor + 1; 0 is not known
 	sinceCall   uint32 // ns from the entry of closer's call to acted
 	connErrno   uint16 // connect(2) failed with this
 	closeErr    uint16 // sk_err at ->CLOSE

@@ -48,7 +48,7 @@ func (c *tcpConn) connected(e *format.Event, errno uint16, failed bool) {
 		c.netns = v[format.ConnectNetns]
 	}
 	began := e.Time - int64(min(v[format.ConnectDuration], 1<<62))
-	c.named(v[format.ConnectFd], began)
+	c.named(e.Task, v[format.ConnectFd], began)
 	if !failed {
 		if errno == 0 {
 			c.flags |= tcpConnected

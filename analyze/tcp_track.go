@@ -259,13 +259,14 @@ func (t *tcpTracker) accept(c *tcpConn, e *format.Event) {
 	if c.own(e.Task, ownerAccept) {
 		c.uid = sat32(e.V[format.AcceptUid])
 	}
-	c.named(e.V[format.AcceptFd], e.Time)
+	c.named(e.Task, e.V[format.AcceptFd], e.Time)
 }
 
-// named takes the descriptor by which its owner knows it, and since when at the latest.
-func (c *tcpConn) named(fd uint64, at int64) {
+// named takes the descriptor by which a task's process has it, the first that is told, and
+// since when at the latest.
+func (c *tcpConn) named(by format.TaskID, fd uint64, at int64) {
 	if c.fd == 0 && fd < math.MaxInt32 {
-		c.fd, c.owned = uint32(fd)+1, at
+		c.namer, c.fd, c.owned = by, uint32(fd)+1, at
 	}
 }
 
@@ -293,8 +294,9 @@ func (t *tcpTracker) snapshot(c *tcpConn, e *format.Event) {
 	}
 	if v[format.SnapshotWhen] == format.SnapshotEnd {
 		c.flags |= tcpSnapEnd
+	} else {
+		c.named(e.Task, v[format.SnapshotFd], e.Time)
 	}
-	c.named(v[format.SnapshotFd], e.Time)
 	c.count(v[format.SnapshotTx], v[format.SnapshotRx], v[format.SnapshotRetransmits], v[format.SnapshotMinRtt])
 	if s := sat32(v[format.SnapshotSrtt]); s != 0 {
 		c.srtt = s

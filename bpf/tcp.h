@@ -24,8 +24,9 @@ static __always_inline void read_endpoints(struct tcp_endpoints *e, const struct
 }
 
 /* Tells of an accept(2) that came before anything else of its connection. The
- * connection is in its table, accept(2) looks there after it has left its entry: so
- * one sees what the other did, if here the count is read after that. */
+ * connection is in its table, and accept(2) looks there after it has left its entry: with
+ * a barrier between on both sides, here the one of fetching the count, one sees what the
+ * other did. */
 static __always_inline void tell_accepted(const struct sock *sk, const struct connection *c)
 {
 	struct tcp_accept *early, copy, *e;

@@ -69,8 +69,11 @@ int tcp_sockets(struct bpf_iter__task_file *ctx)
 		return 0;
 	wanted = tcp_all || is_target(task->tgid);
 	state = sk->__sk_common.skc_state;
-	if (state == Listen && wanted && !tcp_all)
+	if (state == Listen && wanted && !tcp_all) {
 		add_listener(sk);
+		if (sk->__sk_common.skc_state != Listen) /* shut down meanwhile, which found none to remove */
+			remove_listener(sk);
+	}
 	if (state == Close || walk == ListenersOnly)
 		return 0;
 	c = find(sk);

@@ -109,16 +109,16 @@ static __always_inline bool is_accepted(const struct sock *sk)
 	return accepted_count && bpf_map_lookup_elem(&accepted, &key);
 }
 
-/* False if there was room for none. */
+/* False if there was no room. Counted after it is there, and by an operation that fetches
+ * and so is a barrier: who looks next for the connection either finds it, or whoever adds
+ * that finds this (tell_accepted). */
 static __always_inline bool add_accepted(const struct sock *sk, const struct tcp_accept *e)
 {
 	__u64 key = (__u64)sk;
 
-	__sync_fetch_and_add(&accepted_count, 1); /* first: see tell_accepted */
-	if (!bpf_map_update_elem(&accepted, &key, e, BPF_ANY))
-		return true;
-	__sync_fetch_and_add(&accepted_count, -1);
-	return false;
+	if (bpf_map_update_elem(&accepted, &key, e, BPF_ANY))
+		return false;
+	return __sync_fetch_and_add(&accepted_count, 1) != ~0U;
 }
 
 /* Whether it was there. */

@@ -64,7 +64,8 @@ func (r *recorder) resolveApp(p *pack.Pack, programs []pack.Program) error {
 				q.Decl.Stack = true
 			}
 			r.opts.Probes = append(r.opts.Probes, Probe{
-				Name: q.Name, Pack: q.Pack, Role: q.Role, Decl: q.Decl, Optional: q.Optional, Checks: q.Checks, open: prog.Open,
+				Name: q.Name, Pack: q.Pack, Role: q.Role, Decl: q.Decl, Optional: q.Optional, BuiltIn: q.BuiltIn, Checks: q.Checks,
+				open: prog.Open,
 			})
 		}
 	}

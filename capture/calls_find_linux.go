@@ -262,10 +262,10 @@ func (c *callProbes) inFile(spec *Probe, f probedFile) ([]*callSite, error) {
 	return sites, c.warnOfUnwinding(spec, e, symbols, program.NeedsReturn())
 }
 
-// warnOfUnwinding says that exceptions do not get past a probed return. Packs are of
-// servers that are known not to let any.
+// warnOfUnwinding says that exceptions do not get past a probed return. The packs that
+// tcap comes with are of servers that are known not to let any.
 func (c *callProbes) warnOfUnwinding(spec *Probe, e *probe.ELF, symbols []probe.Symbol, returns bool) error {
-	if !returns || spec.Pack != "" || spec.Decl.Returns {
+	if !returns || spec.BuiltIn || spec.Decl.Returns {
 		return nil
 	}
 	for _, s := range symbols {

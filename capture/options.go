@@ -65,6 +65,7 @@ type Probe struct {
 	Role     string         // what it means to an analysis
 	Decl     *declare.Probe //
 	Optional bool           // that it cannot be had is a warning
+	BuiltIn  bool           // of a pack that tcap comes with
 	Checks   []pack.Check   // what its first calls must look like
 
 	open string // the pack's program as this process opens it; "": by Decl's path

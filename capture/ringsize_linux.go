@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/tcap-dev/tcap/format"
 )
 
 // sizeRing decides how large the ring is, unless that was said, and how often it is
@@ -35,13 +37,11 @@ func (r *recorder) usualRing() int {
 	return min(pagesOf(ConnectionsRingSize*runtime.NumCPU()), DefaultRingSize)
 }
 
-// closeRole is the role of probes where an application closes a connection (docs/packs.md).
-const closeRole = "close"
-
-// onlyCloses reports whether every declared probe is hit about once in the life of a
-// connection and sends no stacks: it adds little to what TCP tells of that.
+// onlyCloses reports whether every declared probe is known to be hit about once in the life
+// of a connection and to send little: it adds not much to what TCP tells of that. What
+// others say is the role of a function can be hit at any rate, and send a text each time.
 func (r *recorder) onlyCloses() bool {
-	return !slices.ContainsFunc(r.opts.Probes, func(p Probe) bool { return p.Role != closeRole || p.Decl.Stack })
+	return !slices.ContainsFunc(r.opts.Probes, func(p Probe) bool { return !p.BuiltIn || p.Role != format.RoleClose || p.Decl.Stack })
 }
 
 // pagesOf rounds up to a power of two of pages, as the kernel wants it.

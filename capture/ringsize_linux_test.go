@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tcap-dev/tcap/capture/declare"
+	"github.com/tcap-dev/tcap/format"
 )
 
 // What TCP needs grows with the CPUs that can open connections, also where the functions
@@ -13,8 +14,9 @@ import (
 // the ring of the heap; and what the user says is rounded up, no more.
 func TestRingSize(t *testing.T) {
 	page := os.Getpagesize()
-	closes := Probe{Role: closeRole, Decl: &declare.Probe{Caller: true}}
-	closesBy := Probe{Role: closeRole, Decl: &declare.Probe{Stack: true}}
+	closes := Probe{BuiltIn: true, Role: format.RoleClose, Decl: &declare.Probe{Caller: true}}
+	closesBy := Probe{BuiltIn: true, Role: format.RoleClose, Decl: &declare.Probe{Stack: true}}
+	own := Probe{Role: format.RoleClose, Decl: &declare.Probe{}}
 	for _, c := range []struct {
 		name string
 		r    recorder
@@ -25,6 +27,7 @@ func TestRingSize(t *testing.T) {
 		{"TCP with kernel stacks", recorder{opts: Options{Packs: []string{"tcp"}, KernelStacks: true}}, DefaultRingSize, pollEvery},
 		{"declared probes", recorder{opts: Options{Packs: []string{"tcp"}, Probes: []Probe{closes, {}}}}, DefaultRingSize, pollEvery},
 		{"who closes", recorder{opts: Options{Packs: []string{"tcp"}, Probes: []Probe{closes}}}, 0, pollEvery},
+		{"who closes, as somebody says", recorder{opts: Options{Packs: []string{"tcp"}, Probes: []Probe{own}}}, DefaultRingSize, pollEvery},
 		{"stacks of who closes", recorder{opts: Options{Packs: []string{"tcp"}, Probes: []Probe{closesBy}}}, DefaultRingSize, pollEvery},
 		{"the heap", recorder{opts: Options{Packs: []string{"heap"}, Pids: []int{1}}}, DefaultRingSize, pollEvery},
 		{"as said", recorder{opts: Options{Packs: []string{"heap"}, RingSize: 5 << 20}}, 8 << 20, pollEvery / 8},

@@ -12,9 +12,21 @@ import (
 type Probe struct {
 	Name string `json:"name"`           // as text and JSON show it, unique by custom
 	Pack string `json:"pack,omitempty"` // where it comes from; "" when it was declared on the command line
-	Role string `json:"role,omitempty"` // what it means to an analysis, a word that the pack and the analysis agree on
+	Role string `json:"role,omitempty"` // what it means to an analysis: RoleClose, ... or any other word
 	Declaration
 }
+
+// Roles that analyses know a probe by. docs/packs.md says what arguments they have.
+const (
+	RoleClose   = "close"   // closes a connection
+	RoleRequest = "request" // ends a request
+	RoleSpawn   = "spawn"   // begins a coroutine
+	RoleQuery   = "query"   // executes SQL
+	RolePrepare = "prepare" // keeps a statement for later
+	RoleExecute = "execute" // executes what was prepared, inside a query
+	RoleAnswer  = "answer"  // begins the answer to a query
+	RoleCommand = "command" // executes a command, as redis has them
+)
 
 // A Declaration says what a probe watches and reads.
 type Declaration struct {

@@ -31,7 +31,7 @@ func (b *builder) like() {
 	}
 	own := b.p
 	b.p = base
-	b.p.Name, b.p.About, b.p.File, b.p.isLike, b.p.Private = own.Name, own.About, own.File, true, own.Private
+	b.p.Name, b.p.About, b.p.File, b.p.isLike, b.p.builtIn, b.p.Private = own.Name, own.About, own.File, true, false, own.Private
 	if len(own.Names)+len(own.Paths) > 0 || own.Symbol != "" {
 		b.p.Names, b.p.Paths, b.p.Symbol = own.Names, own.Paths, own.Symbol
 	}

@@ -30,6 +30,7 @@ type Pack struct {
 	File    string // where it comes from, as messages name it
 	Private bool   // it records what may be nobody else's business
 	isLike  bool   // it is made of another
+	builtIn bool   // tcap comes with it
 
 	Names   []string // of executables, patterns as of path.Match
 	Paths   []string // where they lie when none runs, patterns
@@ -85,6 +86,7 @@ type Probe struct {
 	Pack, Name, Role string
 	Decl             *declare.Probe
 	Optional         bool
+	BuiltIn          bool // of a pack that tcap comes with, so it is known what its functions do
 	Checks           []Check
 }
 
@@ -167,7 +169,11 @@ func load(word string, forFile *string) (*Pack, error) {
 	if err != nil {
 		return nil, fmt.Errorf("-e %s: %w; there are %s", word, ErrNoPack, strings.Join(Names(), ", "))
 	}
-	return parse(word+".yaml", text, forFile != nil)
+	p, err := parse(word+".yaml", text, forFile != nil)
+	if err == nil {
+		p.builtIn = true
+	}
+	return p, err
 }
 
 func readFile(path string, base bool) (*Pack, error) {

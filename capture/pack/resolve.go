@@ -75,7 +75,8 @@ func (x *resolver) run() (*Found, error) {
 			found.Skipped = append(found.Skipped, fmt.Sprintf("probe %s of pack %s: %s", spec.name, x.p.Name, leftOut))
 		}
 		found.Probes = append(found.Probes, Probe{
-			Pack: x.p.Name, Name: x.p.Name + "." + spec.name, Role: spec.role, Decl: d, Optional: spec.optional, Checks: spec.checks,
+			Pack: x.p.Name, Name: x.p.Name + "." + spec.name, Role: spec.role, Decl: d, Optional: spec.optional, BuiltIn: x.p.builtIn,
+			Checks: spec.checks,
 		})
 	}
 	return found, nil

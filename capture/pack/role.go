@@ -4,13 +4,16 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/tcap-dev/tcap/format"
 )
 
 // roles are those that analyses know, with the arguments that they are nothing without.
 // docs/packs.md describes them.
 var roles = map[string][]string{
-	"close": nil, "request": nil, "spawn": nil, "answer": nil, "query": {"sql"}, "prepare": {"statement", "sql"},
-	"execute": {"statement"}, "command": {"command"},
+	format.RoleClose: nil, format.RoleRequest: nil, format.RoleSpawn: nil, format.RoleAnswer: nil,
+	format.RoleQuery: {"sql"}, format.RolePrepare: {"statement", "sql"},
+	format.RoleExecute: {"statement"}, format.RoleCommand: {"command"},
 }
 
 // role refuses a probe that no analysis would find, or make anything of.
