@@ -17,7 +17,7 @@
 #define MAX_LIVE 64   /* calls that a thread is in: the kernel sees the return of no more (MAX_URETPROBE_DEPTH) */
 #define MAX_CHAIN 4   /* probes at one place */
 #define SCAN_LEN 4096 /* how far a text is looked for its end at once, beyond what is kept */
-#define MAX_SCANS 4096 /* 16 MiB less a byte each, some 2 ms for whom nobody waits */
+#define MAX_SCANS 4096 /* 16 MiB less a byte each, which takes the thread that is probed some 2 ms */
 #define MAX_SCANS_KERNEL 256 /* where nothing else can run meanwhile */
 #define AT_LEAST (1u << 31) /* in a text's length: its end was not found */
 #define MAX_PAGES 6 /* that a text lies in: 16 KiB and what is at both ends */

@@ -107,11 +107,12 @@ func (e *ELF) SwitchesStacks() string {
 	return e.has(switchers)
 }
 
-// throwers are functions by which exceptions of C++ and panics of Rust begin.
-var throwers = []string{"__cxa_throw", "__cxa_rethrow", "_Unwind_RaiseException"}
+// throws are functions by which exceptions of C++ and panics of Rust begin, go on and end.
+// Who throws by a library's function, as vector::at does, has none of the first.
+var throws = []string{"__cxa_throw", "__cxa_rethrow", "_Unwind_RaiseException", "_Unwind_Resume", "__cxa_begin_catch"}
 
 // Unwinds reports whether an exception may pass a function: it is one of C++ or Rust,
-// in a program or library that throws. While its return is probed, the address on the stack
+// in a program or library that has to do with exceptions. While its return is probed, the address on the stack
 // is the kernel's, where no unwinder finds its way on: the exception finds no handler
 // beyond the function, and the program ends.
 func (e *ELF) Unwinds(s Symbol) bool {
@@ -119,7 +120,7 @@ func (e *ELF) Unwinds(s Symbol) bool {
 		return false
 	}
 	if e.unwinds == nil {
-		has := e.has(throwers) != ""
+		has := e.has(throws) != ""
 		e.unwinds = &has
 	}
 	return *e.unwinds

@@ -66,6 +66,7 @@ func TestUnwinds(t *testing.T) {
 		{"../../testdata/programs/calls/throws.cpp", "app::Db::fail", true, nil},
 		{"../../testdata/programs/calls/throws.cpp", "app::Db::fail", true, []string{"-static"}},
 		{"../../testdata/programs/calls/throws.cpp", "main", false, nil},
+		{"../../testdata/programs/calls/catches.cpp", "app::get", true, nil},
 		{"testdata/family.c", "main", false, nil},
 	} {
 		e, err := OpenELF(kerneltest.Build(t, c.source, append(c.flags, "-O1", "-lstdc++")...))
