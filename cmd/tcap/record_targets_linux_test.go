@@ -262,7 +262,7 @@ func TestPipes(t *testing.T) {
 		t.Errorf("exit %d, %s", o.code, o.stderr)
 	}
 	intact(t, path)
-	if o := tcap(t, "probes", "list", "uprobe:"+pipe+":*"); o.code != exitFailed || !strings.Contains(o.stderr, "is not a file") {
+	if o := tcap(t, "probes", "list", "uprobe:"+pipe+":*"); o.code != exitFailed || !strings.Contains(o.stderr, "is no regular file") {
 		t.Errorf("probes list: exit %d, %s", o.code, o.stderr)
 	}
 }
