@@ -144,7 +144,7 @@ func (p *Probe) Check() error {
 		case p.ArgIndex(a.Name) != i:
 			return fmt.Errorf("argument %q is there twice", a.Name)
 		case isCallField(a.Name):
-			return fmt.Errorf("argument %q has a name that every call uses already; give it another: NAME=...", a.Name)
+			return fmt.Errorf("argument %q has a name that every call uses already: put another and = before it", a.Name)
 		case !a.Type.Known():
 			return fmt.Errorf("argument %q is of type %q, which there is not", a.Name, a.Type)
 		}
