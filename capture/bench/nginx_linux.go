@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,42 +27,52 @@ type load struct {
 	tool   string
 	args   []string
 	prefix string // of the line that holds the figure
+	done   string // a pattern for how many requests there were
 }
 
 const (
 	site     = "http://127.0.0.1:18080/"
 	safeSite = "https://127.0.0.1:18443/"
+	abDone   = `Complete requests: +(\d+)`
 )
 
 // Each request on a connection of its own, of five bytes and not encrypted, is the worst
 // that can be asked of whoever records connections; servers are measured with connections
 // kept, and those that do not keep them have handshakes to make.
 var loads = []load{
-	{"a connection a request (ab -c 20)", "ab", []string{"-q", "-n", "15000", "-c", "20", site}, "Requests per second:"},
-	{"a TLS connection a request (ab -c 20)", "ab", []string{"-q", "-n", "600", "-c", "20", safeSite}, "Requests per second:"},
-	{"kept connections (wrk -c 64)", "wrk", []string{"-t", "1", "-c", "64", "-d", "1", site}, "Requests/sec:"},
+	{"a connection a request (ab -c 20)", "ab", []string{"-q", "-n", "15000", "-c", "20", site}, "Requests per second:", abDone},
+	{"a TLS connection a request (ab -c 20)", "ab", []string{"-q", "-n", "600", "-c", "20", safeSite}, "Requests per second:", abDone},
+	{"kept connections (wrk -c 64)", "wrk", []string{"-t", "1", "-c", "64", "-d", "1", site}, "Requests/sec:", `(\d+) requests in`},
 }
 
 func (l load) run() (float64, error) {
-	rate, _, err := l.measure()
-	return rate, err
+	m, err := l.measure()
+	return m.rate, err
 }
 
-// measure returns the client's CPU time, too.
-func (l load) measure() (rate float64, cpu time.Duration, err error) {
+// A measured load says what the client does, whose CPU time is part of it.
+type measured struct {
+	rate, requests float64
+	cpu            time.Duration
+}
+
+func (l load) measure() (m measured, err error) {
 	cmd := exec.Command(l.tool, l.args...)
 	out, err := cmd.Output()
 	if err != nil {
-		return 0, 0, err
+		return m, err
 	}
-	cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	for line := range bytes.Lines(out) {
-		if v, ok := bytes.CutPrefix(line, []byte(l.prefix)); ok {
-			rate, err = strconv.ParseFloat(string(bytes.Fields(v)[0]), 64)
-			return rate, cpu, err
-		}
+	m.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	_, line, _ := bytes.Cut(out, []byte(l.prefix))
+	done := regexp.MustCompile(l.done).FindSubmatch(out)
+	figure := bytes.Fields(line)
+	if len(figure) == 0 || done == nil {
+		return m, fmt.Errorf("%s printed no rate: %s", l.tool, out)
 	}
-	return 0, 0, fmt.Errorf("%s printed no rate: %s", l.tool, out)
+	var errDone error
+	m.rate, err = strconv.ParseFloat(string(figure[0]), 64)
+	m.requests, errDone = strconv.ParseFloat(string(done[1]), 64)
+	return m, errors.Join(err, errDone)
 }
 
 // nginx is the throughput of a real server, recorded and not. The floor are
@@ -111,7 +122,12 @@ func (b *bench) nginx() error {
 	if err := b.breakdown("the whole machine", loads[0], pids); err != nil {
 		return err
 	}
-	return b.breakdown("-p nginx -e nginx", loads[0], pids, append([]string{"-e", "nginx"}, pids...)...)
+	for _, l := range loads {
+		if err := b.breakdown("-p nginx -e nginx", l, pids, append([]string{"-e", "nginx"}, pids...)...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // family is -p for a process and for each of its children, which do nginx's work.
@@ -245,7 +261,8 @@ func (b *bench) breakdown(what string, l load, server []string, flags ...string)
 	if err != nil {
 		return err
 	}
-	if _, err := l.run(); err != nil {
+	first, err := l.measure()
+	if err != nil {
 		return errors.Join(err, stop())
 	}
 	stats, err := enableStats()
@@ -255,7 +272,7 @@ func (b *bench) breakdown(what string, l load, server []string, flags ...string)
 	defer stats.Close()
 	before, errBefore := cpuTime(rec)
 	servedBefore, errServed := cpuTimes(server)
-	_, client, errRun := l.measure()
+	client, errRun := l.measure()
 	served, errAfter := cpuTimes(server)
 	time.Sleep(100 * time.Millisecond) // what is in the ring belongs to the load
 	after, errCPU := cpuTime(rec)
@@ -267,21 +284,18 @@ func (b *bench) breakdown(what string, l load, server []string, flags ...string)
 	if err != nil {
 		return err
 	}
-	n, err := strconv.ParseFloat(l.args[2], 64)
-	if err != nil {
-		return err
-	}
-	b.row("where it goes, a request, "+what, "%.1f events in the file, %.0f bytes", float64(i.Events)/n/2, float64(i.File.Bytes)/n/2)
+	n, all := client.requests, first.requests+client.requests
+	b.row(l.name+", "+what, "%.1f events in the file a request, %.0f bytes", float64(i.Events)/all, float64(i.File.Bytes)/all)
 	var inPrograms time.Duration
 	for _, p := range programs {
 		inPrograms += p.spent
 	}
-	recorder, rest := after-before, served-servedBefore+client-inPrograms
+	recorder, rest := after-before, served-servedBefore+client.cpu-inPrograms
 	b.row("  server and client", "%.0f ns of CPU time, without the programs", float64(rest)/n)
 	b.row("  programs", "%.0f ns: %.3f of that", float64(inPrograms)/n, float64(inPrograms)/float64(rest))
 	b.row("  recorder", "%.0f ns of CPU time: %.3f of it", float64(recorder)/n, float64(recorder)/float64(rest))
 	for _, p := range programs {
-		if p.runs > 0 {
+		if float64(p.runs) > n/10 {
 			b.row("  "+p.name, "%.0f ns in %.1f runs", float64(p.spent)/n, float64(p.runs)/n)
 		}
 	}
