@@ -21,8 +21,9 @@ INITIATOR is who ended it first: the application that owned it, its peer, or the
 kernel (a timeout, ss -K, the death of the process). FUNCTION is the application's
 own call that closed its side: one of its functions where a pack recorded them
 (-e nginx), else the system call. DELAY runs from the entry of the recorded call
-to the kernel's change of state, which happens inside the call and in its
-thread: so descriptors that are used again do not mislead. IDLE is how long no payload had gone either way before the end.
+to the kernel's change of state, which happens inside the call and in its thread:
+so descriptors that are used again do not mislead. IDLE is how long no payload had
+gone either way before the end.
 
 REASON is keepalive_timeout or idle_timeout where the application closed after so
 long a silence (--idle); docs/analyze.md lists all.`,

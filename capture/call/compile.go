@@ -242,17 +242,23 @@ func (c *compiler) fetch(v *declare.Value, text bool) (int, error) {
 	if signed {
 		f.Flags |= uint8(bpf.RawFetchFlagFetchSigned)
 	}
-	if v.AtReturn() {
-		f.Flags |= uint8(bpf.RawFetchFlagFetchLate)
-	}
-	if v.Late && v.Base != declare.BaseRetval {
-		f.Flags |= uint8(bpf.RawFetchFlagFetchFromEntry)
-	}
-	if v.Base == declare.BaseComm {
-		f.Flags |= uint8(bpf.RawFetchFlagFetchComm)
-	}
+	f.Flags |= flagsOf(v)
 	c.p.Raw.Fetches++
 	return n, nil
+}
+
+// flagsOf says when a value is read, and from what.
+func flagsOf(v *declare.Value) (flags uint8) {
+	if v.AtReturn() {
+		flags |= uint8(bpf.RawFetchFlagFetchLate)
+	}
+	if v.Late && v.Base != declare.BaseRetval {
+		flags |= uint8(bpf.RawFetchFlagFetchFromEntry)
+	}
+	if v.Base == declare.BaseComm {
+		flags |= uint8(bpf.RawFetchFlagFetchComm)
+	}
+	return flags
 }
 
 // delta adds the fetches of what the call adds to a number: its address, which is

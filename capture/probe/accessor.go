@@ -2,6 +2,8 @@ package probe
 
 import (
 	"debug/elf"
+	"maps"
+	"slices"
 
 	"golang.org/x/arch/x86/x86asm"
 )
@@ -57,14 +59,12 @@ func loads(code []byte) []int64 {
 		case x86asm.JE, x86asm.TEST, x86asm.CMP, x86asm.PUSH, x86asm.NOP:
 			continue
 		case x86asm.CALL: // it gives back what the platform's convention says
-			for _, r := range clobbered {
-				delete(held, r)
-			}
+			maps.DeleteFunc(held, func(r x86asm.Reg, _ bool) bool { return slices.Contains(clobbered, r) })
 			continue
 		case x86asm.MOV, x86asm.LEA:
 		case x86asm.XOR, x86asm.SUB, x86asm.ADD, x86asm.AND, x86asm.IMUL:
-			if from, ok := inst.Args[1].(x86asm.Mem); ok && held[from.Base] && from.Index == 0 && from.Segment == 0 {
-				offsets = append(offsets, from.Disp)
+			if offset, ok := member(inst.Args[1], held); ok {
+				offsets = append(offsets, offset)
 			}
 			if to, ok := inst.Args[0].(x86asm.Reg); ok {
 				delete(held, wide(to))
@@ -86,11 +86,12 @@ func loads(code []byte) []int64 {
 				delete(held, to)
 			}
 		case x86asm.Mem:
-			if !held[from.Base] || from.Index != 0 || from.Segment != 0 {
+			offset, ok := member(from, held)
+			if !ok {
 				delete(held, to)
 				continue
 			}
-			offsets = append(offsets, from.Disp)
+			offsets = append(offsets, offset)
 			if inst.Op == x86asm.LEA { // the address itself is what is asked for
 				return offsets
 			}
@@ -100,6 +101,12 @@ func loads(code []byte) []int64 {
 		}
 	}
 	return offsets
+}
+
+// member returns the offset of what is read by way of a register that holds the structure.
+func member(from x86asm.Arg, held map[x86asm.Reg]bool) (offset int64, ok bool) {
+	m, ok := from.(x86asm.Mem)
+	return m.Disp, ok && held[m.Base] && m.Index == 0 && m.Segment == 0
 }
 
 // clobbered are the registers that a function may leave changed (System V ABI).
