@@ -39,6 +39,13 @@ func TestQueriesSelection(t *testing.T) {
 			t.Errorf("thread %d: %+v", tid, res.rows)
 		}
 	}
+	// What was begun and never seen to end is of the thread that began it.
+	s = tracetest.Read(t, "../testdata/scenarios/queries-clock.txtar")
+	for want, f := range map[uint64]format.Filter{3: {}, 0: {Tids: []uint32{500}}} {
+		if got := runAnalysis(t, "queries", s.Reader, f).(*queriesResult).stream.unfinished; got != want {
+			t.Errorf("%v: %d queries are said to be running, want %d", f.Tids, got, want)
+		}
+	}
 }
 
 // TestQueriesBounded: rows do not grow with the number of different texts.
